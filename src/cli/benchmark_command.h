@@ -1,0 +1,51 @@
+// turboquant benchmark: quality, size and speed of the methods on random directions or traces.
+#ifndef TURBOQUANT_SRC_CLI_BENCHMARK_COMMAND_H_
+#define TURBOQUANT_SRC_CLI_BENCHMARK_COMMAND_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <ostream>
+#include <string>
+#include <vector>
+
+#include "turboquant/error.h"
+
+namespace turboquant::cli {
+
+// As the flags of the same names (docs/cli.md). Unset and empty mean the workload's default.
+struct BenchmarkOptions {
+  std::string workload = "synthetic";
+  std::vector<std::string> methods;
+  std::vector<double> bits;
+  std::vector<std::string> policies;
+  std::string backend = "auto";
+  uint64_t seed = 42;
+  int threads = 1;
+  std::optional<int> repeats;
+  bool quick = false;
+  // Synthetic only.
+  std::vector<size_t> dims;
+  std::optional<size_t> tokens;
+  std::optional<size_t> queries;
+  std::optional<size_t> samples;
+  std::optional<double> logit_std;
+  // Trace only.
+  std::vector<std::string> traces;
+  std::optional<size_t> max_queries;
+  bool normalize = false;
+
+  std::string format = "table";
+  std::string output;  // a file instead of `out`
+  std::string report;  // an HTML file beside it
+};
+
+// Runs the workload, prints its results to `out` and writes the files asked for. `progress`, which
+// may be null, is a terminal that is told what runs. Errors: kInvalidArgument for flags that do not
+// go together or values out of range; those of the workloads; kIo.
+[[nodiscard]] Result<void> RunBenchmark(const BenchmarkOptions& options, std::ostream& out,
+                                        std::ostream* progress);
+
+}  // namespace turboquant::cli
+
+#endif  // TURBOQUANT_SRC_CLI_BENCHMARK_COMMAND_H_

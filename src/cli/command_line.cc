@@ -1,0 +1,174 @@
+// The only file that includes CLI11: it is slow to compile.
+#include "src/cli/command_line.h"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <functional>
+
+#include "src/cli/benchmark_command.h"
+#include "src/cli/decode_command.h"
+#include "src/cli/encode_command.h"
+#include "src/cli/info_command.h"
+#include "src/cli/inspect_command.h"
+#include "src/eval/result_row.h"
+
+namespace turboquant::cli {
+namespace {
+
+// The options of every command, and which command was chosen.
+struct Arguments {
+  BenchmarkOptions benchmark;
+  EncodeOptions encode;
+  DecodeOptions decode;
+  InspectOptions inspect;
+  InfoOptions info;
+  bool json = false;
+};
+
+void AddFormat(CLI::App& command, std::string& format, bool& json) {
+  auto* option =
+      command.add_option("--format", format, "table, json or csv")->capture_default_str();
+  command.add_flag("--json", json, "the same as --format json")->excludes(option);
+}
+
+template <class Text>  // std::string, or an optional one
+void AddBackend(CLI::App& command, Text& backend, int& threads) {
+  command.add_option("--backend", backend,
+                     "auto (default), scalar, avx2, avx512, amx or neon; simd is another name for "
+                     "auto");
+  command.add_option("--threads", threads, "threads in all")->capture_default_str();
+}
+
+void AddBenchmark(CLI::App& app, BenchmarkOptions& options, bool& json) {
+  CLI::App& command = *app.add_subcommand(
+      "benchmark", "Quality, size and speed of the methods on random directions or traces");
+  command.add_option("--workload", options.workload, "synthetic or trace")->capture_default_str();
+  command
+      .add_option("--methods", options.methods,
+                  "mse, outlier, prod, qjl, polar, int8, q8_0, q4_0, the last three also with "
+                  "-hadamard, fp8 (default: all)")
+      ->delimiter(',');
+  command
+      .add_option("--bits", options.bits,
+                  "bits per coordinate, 1 to 8; 2.5 and 3.5 are the outlier split")
+      ->delimiter(',');
+  command
+      .add_option("--policy,--policies", options.policies,
+                  "default, no-search, paper (default: default; default,paper for synthetic)")
+      ->delimiter(',');
+  command.add_option("--seed", options.seed)->capture_default_str();
+  AddBackend(command, options.backend, options.threads);
+  command.add_option("--repeats", options.repeats, "runs of each timing; the shortest is reported");
+  command.add_flag("--quick", options.quick, "smaller samples; within 20 s on two cores");
+  command.add_option("--dims", options.dims, "synthetic: dims of the rows")->delimiter(',');
+  command.add_option("--tokens", options.tokens, "synthetic: keys of one sample");
+  command.add_option("--queries", options.queries, "synthetic: queries of one sample");
+  command.add_option("--samples", options.samples, "synthetic: independent draws");
+  command.add_option("--logit-std", options.logit_std,
+                     "synthetic: standard deviation of the logits (default 2)");
+  command.add_option("--trace", options.traces, "trace: safetensors files")->delimiter(',');
+  command.add_option("--max-queries", options.max_queries,
+                     "trace: queries of each sample, spread evenly; 0 is all");
+  command.add_flag("--normalize", options.normalize,
+                   "trace: scale keys, values and queries to length 1");
+  AddFormat(command, options.format, json);
+  command.add_option("-o,--output", options.output, "write results here instead of printing them");
+  command.add_option("--report", options.report, "also write one HTML page with charts");
+}
+
+void AddEncode(CLI::App& app, EncodeOptions& options) {
+  CLI::App& command =
+      *app.add_subcommand("encode", "Encode the rows of a safetensors tensor into a file");
+  command.add_option("input", options.input, "safetensors file")->required();
+  command.add_option("--tensor", options.tensor, "its tensor of rows")->required();
+  command.add_option("-o,--output", options.output, "encoded-row file to write")->required();
+  command.add_option("--method", options.method, "mse, prod, qjl or polar")->capture_default_str();
+  command.add_option("--bits", options.bits,
+                     "mse 1 to 8 (default 4), or 2.5 and 3.5 for the outlier split; prod 2 to 8 in "
+                     "total (default 4); qjl: bits x dim signs (default 1)");
+  command.add_option("--scale", options.scale,
+                     "mse: unbiased (default), least-squares, matched or norm");
+  command.add_flag("--no-scale-search", options.no_scale_search, "mse: codes of one scale only");
+  command.add_option("--rotation", options.rotation,
+                     "mse, prod, polar: hadamard (default) or dense");
+  command.add_option("--rotation-rounds", options.rotation_rounds, "hadamard: 1 to 3 (default 2)");
+  command.add_option("--scale-type", options.scale_type, "f16 or f32")->capture_default_str();
+  command.add_option("--sketch", options.sketch, "prod, qjl: orthogonal (default) or gaussian");
+  command.add_option("--sketch-rows", options.sketch_rows, "prod, qjl: signs a row (default dim)");
+  command.add_option("--codebook", options.codebook,
+                     "mse: lloyd-max (default) or uniform (8 bits)");
+  command.add_option("--seed", options.seed)->capture_default_str();
+  AddBackend(command, options.backend, options.threads);
+}
+
+void AddDecode(CLI::App& app, DecodeOptions& options) {
+  CLI::App& command =
+      *app.add_subcommand("decode", "Decode an encoded-row file into a safetensors file");
+  command.add_option("input", options.input, "encoded-row file")->required();
+  command.add_option("-o,--output", options.output, "safetensors file to write")->required();
+  command.add_option("--tensor", options.tensor, "name of its tensor")->capture_default_str();
+  AddBackend(command, options.backend, options.threads);
+}
+
+void AddOthers(CLI::App& app, Arguments& arguments) {
+  CLI::App& inspect = *app.add_subcommand(
+      "inspect", "What is in an encoded-row file, a trace or a safetensors file");
+  inspect.add_option("input", arguments.inspect.input)->required();
+  AddFormat(inspect, arguments.inspect.format, arguments.json);
+  CLI::App& info = *app.add_subcommand("info", "What this build can do on this machine");
+  AddFormat(info, arguments.info.format, arguments.json);
+}
+
+Result<void> RunCommand(const std::string& command, Arguments& arguments, std::ostream& out,
+                        std::ostream* progress) {
+  if (arguments.json) {
+    arguments.benchmark.format = arguments.inspect.format = arguments.info.format = "json";
+  }
+  if (command == "benchmark") return RunBenchmark(arguments.benchmark, out, progress);
+  if (command == "encode") return RunEncode(arguments.encode, out);
+  if (command == "decode") return RunDecode(arguments.decode, out);
+  if (command == "inspect") return RunInspect(arguments.inspect, out);
+  return RunInfo(arguments.info, out);
+}
+
+// Line breaks would make more than one line of it.
+std::string OneLine(std::string text) {
+  std::ranges::replace(text, '\n', ' ');
+  return text;
+}
+
+}  // namespace
+
+int RunCommandLine(const std::vector<std::string>& arguments, std::ostream& out, std::ostream& err,
+                   bool err_is_terminal) {
+  Arguments parsed;
+  CLI::App app("TurboQuant: vector quantization for KV caches and embeddings", "turboquant");
+  app.set_version_flag("--version", eval::ThisMachine().version);
+  app.require_subcommand(1);
+  AddBenchmark(app, parsed.benchmark, parsed.json);
+  AddEncode(app, parsed.encode);
+  AddDecode(app, parsed.decode);
+  AddOthers(app, parsed);
+  try {
+    // CLI11 takes the arguments from the back.
+    app.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));
+  } catch (const CLI::Success& asked_for_help) {
+    app.exit(asked_for_help, out, err);
+    return kExitOk;
+  } catch (const CLI::ParseError& error) {
+    err << "turboquant: " << OneLine(error.what()) << "\n";
+    return kExitBadUsage;
+  }
+  const std::string command = app.get_subcommands().front()->get_name();
+  const Result<void> ran = RunCommand(command, parsed, out, err_is_terminal ? &err : nullptr);
+  if (ran) {
+    // A full disk or a closed pipe shows only here.
+    if (out.flush()) return kExitOk;
+    err << "turboquant " << command << ": results could not be written\n";
+    return kExitFailure;
+  }
+  err << "turboquant " << command << ": " << OneLine(ran.error().message) << "\n";
+  return ran.error().code == ErrorCode::kInvalidArgument ? kExitBadUsage : kExitFailure;
+}
+
+}  // namespace turboquant::cli

@@ -1,0 +1,25 @@
+# Evaluation and the command line: static libraries, so that tests call what the program runs.
+add_library(turboquant_eval STATIC
+  eval/attention_errors.cc eval/baseline_method.cc eval/baselines.cc eval/machine.cc eval/measure.cc
+  eval/method.cc eval/method_names.cc eval/metrics.cc eval/report.cc eval/result_json.cc
+  eval/result_output.cc eval/svg_axis.cc eval/svg_chart.cc eval/synthetic_workload.cc
+  eval/theory.cc eval/trace_workload.cc eval/workload_methods.cc)
+target_include_directories(turboquant_eval PUBLIC ${PROJECT_SOURCE_DIR})
+target_compile_definitions(turboquant_eval PRIVATE TURBOQUANT_VERSION="${PROJECT_VERSION}")
+target_link_libraries(turboquant_eval PUBLIC turboquant
+                      PRIVATE turboquant_flags fmt::fmt nlohmann_json::nlohmann_json)
+
+add_library(turboquant_cli_lib STATIC
+  cli/backend_flag.cc cli/benchmark_command.cc cli/command_line.cc cli/decode_command.cc
+  cli/encode_command.cc cli/info_command.cc cli/inspect_command.cc cli/print_format.cc
+  cli/tbb_parallel_for.cc cli/tensor_rows.cc cli/text_file.cc)
+target_link_libraries(turboquant_cli_lib PUBLIC turboquant_eval
+                      PRIVATE turboquant_flags CLI11::CLI11 fmt::fmt nlohmann_json::nlohmann_json
+                              TBB::tbb)
+
+if(TURBOQUANT_BUILD_CLI)
+  add_executable(turboquant_cli cli/main.cc)
+  target_link_libraries(turboquant_cli PRIVATE turboquant_cli_lib turboquant_flags)
+  set_target_properties(turboquant_cli PROPERTIES
+    OUTPUT_NAME turboquant RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR})
+endif()

@@ -1,0 +1,59 @@
+#include <nlohmann/json.hpp>
+
+#include "src/eval/result_output.h"
+
+namespace turboquant::eval {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+template <class T>
+Json JsonField(const T& field) {
+  return field;
+}
+
+template <class T>
+Json JsonField(const std::optional<T>& field) {
+  return field ? Json(*field) : Json(nullptr);
+}
+
+Json JsonRow(const BenchmarkRow& row) {
+  Json json;
+  VisitFields(row, [&](const char* name, const auto& field) { json[name] = JsonField(field); });
+  json["error_by_position"] = Json::array();
+  for (const PositionRow& position : row.error_by_position) {
+    json["error_by_position"].push_back({{"first", position.first},
+                                         {"last", position.last},
+                                         {"queries", position.queries},
+                                         {"softmax_kl", JsonField(position.softmax_kl)},
+                                         {"output_nmse", JsonField(position.output_nmse)},
+                                         {"key_nmse", JsonField(position.key_nmse)}});
+  }
+  return json;
+}
+
+}  // namespace
+
+std::string ToJson(const BenchmarkResult& result) {
+  Json json;
+  json["schema"] = "turboquant.benchmark/1";
+  json["workload"] = result.workload;
+  json["quick"] = result.quick;
+  json["seed"] = result.seed;
+  json["machine"] = {{"cpu", result.machine.cpu},
+                     {"cores", result.machine.cores},
+                     {"best_target", result.machine.best_target},
+                     {"compiler", result.machine.compiler},
+                     {"version", result.machine.version}};
+  json["rows"] = Json::array();
+  for (const BenchmarkRow& row : result.rows) json["rows"].push_back(JsonRow(row));
+  json["left_out"] = Json::array();
+  for (const LeftOut& left_out : result.left_out) {
+    json["left_out"].push_back(
+        {{"method", left_out.method}, {"dim", left_out.dim}, {"reason", left_out.reason}});
+  }
+  // Names of files may hold bytes that are not UTF-8; they must not make the writer throw.
+  return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+}  // namespace turboquant::eval

@@ -1,0 +1,213 @@
+// The hot loops and what each of them means.
+//
+// Every kernel has one name and one definition: the plain loop of that name in reference.cc. All
+// others equal it bit for bit ("exact"), which is why encoded bytes and scores don't depend on the
+// CPU. What makes that possible:
+//  - floats are only added, subtracted and multiplied, in the order stated here, never contracted;
+//  - a rotated coordinate is rounded once to an integer grid, 1 sigma = 4096, and everything after
+//    it (codes, sums, scores) is integer arithmetic;
+//  - what the grid becomes at the end (a scale, a score) is a fixed sequence of float operations.
+// Callers validate; kernels assert. Buffers a kernel reads in whole vectors say so.
+#ifndef TURBOQUANT_SRC_KERNELS_KERNELS_H_
+#define TURBOQUANT_SRC_KERNELS_KERNELS_H_
+
+#include <cstddef>
+#include <cstdint>
+
+#include "turboquant/backend.h"
+
+namespace turboquant::kernels {
+
+// Integer grid of rotated coordinates: sigma = 1/sqrt(dim) is this many steps; a coordinate beyond
+// 8 sigma saturates at +-kGridMax.
+inline constexpr int kGridPerSigma = 4096;
+inline constexpr int kGridMax = 32767;
+
+// Two 7-bit digits of a query: 128·high + low, high in [-63, 63], low in [-64, 63].
+inline constexpr int kTwoDigitMax = 127 * 64 - 1;  // 8127 = 63·128 + 63
+inline constexpr int kOneDigitMax = 63;
+
+// Largest dim whose scores of int8 levels are summed in int32: 2048 · 8127 · 127 < 2^31.
+inline constexpr size_t kMaxInt32Dim = 2048;
+
+// Pre-scales of the scale search as fractions of 2^14, 1.0 among them (algorithm.md).
+inline constexpr int kCandidates = 16;
+inline constexpr int kCandidateQ14[kCandidates] = {13107, 13599, 14090, 14582, 15073, 15565,
+                                                   16056, 16384, 16876, 17367, 17859, 18514,
+                                                   19169, 19825, 20644, 21299};
+
+// The fast rotation. One round on a row x of dim d, p the largest power of two <= d:
+//   x_j = -x_j where sign_masks says so (all d); butterflies on x_0..x_{p-1}: for stride 1, 2, ...,
+//   p/2, (a, b) -> (a + b, a - b);
+//   and if p < d: multiply x_0..x_{p-1} by float(1/sqrt(p)); the same three steps with p further
+//   sign masks on x_{d-p}..x_{d-1}; then the riffle, even indices first, then the odd ones.
+// A power-of-two d is left unnormalised: the row has grown by p^(rounds/2), which the caller's next
+// multiply takes back.
+struct RotationPlan {
+  size_t dim;
+  int rounds;                  // 0: no rotation
+  const uint32_t* sign_masks;  // per round dim (+ p if p < dim) words, 0 or 0x80000000
+};
+
+// What encode needs of a codebook.
+struct EncodePlan {
+  RotationPlan rotation;
+  int bits;
+  int candidates;  // 1: as it is; 16: scale search
+  int codes;       // size of the codebook, <= 2^bits
+  // thresholds[k * 256 + i]: with candidate k, code = #{i : z > thresholds[k * 256 + i]},
+  // i < codes - 1. Scaling by the candidate is folded into them (see ScaledThreshold).
+  const int16_t* thresholds;
+  const int16_t* levels;  // 256, zero behind the last
+  // Even powers of two of codes, odd-symmetric levels within int8, and thresholds with
+  // T[codes - 2 - i] == -T[i] - 1 and 0 in the middle: |z| decides.
+  bool symmetric;
+  // cells[k * 64 + c] for symmetric codebooks whose magnitude cells of 512 grid steps hold at most
+  // one threshold each, c = min(|z|, 2^14 - 1) >> 9: the level index of the cell's lower end;
+  // cells[k * 64 + 32 + c]: the threshold in it, 32767 where there is none. Else null.
+  const int16_t* cells;
+  // first_codes[k * 1024 + ((z + 2^15) >> 6)]: the code of the lowest z of the cell.
+  const uint8_t* first_codes;
+};
+
+inline constexpr int kFirstCodes = 1024;
+inline constexpr int kFirstCodeShift = 6;
+
+// Fills first_codes (candidates × 1024) from plan.thresholds.
+void MakeFirstCodes(const EncodePlan& plan, uint8_t* first_codes);
+
+inline constexpr int kCells = 32;
+inline constexpr int kCellShift = 9;
+
+// Fills cells (candidates × 64) from plan.thresholds; false where some cell has two thresholds.
+bool MakeCells(const EncodePlan& plan, int16_t* cells);
+
+// Threshold t on the grid under candidate q: (z·q + 2^13) >> 14 > t  <=>  z > result. Saturated to
+// int16.
+int16_t ScaledThreshold(int64_t threshold, int q14);
+
+// Sums of one row over its coordinates, in grid and level units: exact.
+struct RowSums {
+  int64_t grid_level;   // sum z·level
+  int64_t level_level;  // sum level²
+};
+
+// How well codes fit their row: squared cosine times the row's squared norm on the grid, or -1 where
+// the inner product is not positive. One double operation after another, the same everywhere.
+inline double SquaredCosine(const RowSums& sums) {
+  const double grid_level = static_cast<double>(sums.grid_level);
+  const double cosine = grid_level * grid_level / static_cast<double>(sums.level_level);
+  return sums.grid_level > 0 ? cosine : -1.0;
+}
+
+// Where encoded rows go: whole blocks, zeroed where nothing was written yet.
+struct PackedBlocks {
+  uint8_t* blocks;
+  size_t dim;
+  int bits;
+  bool values;  // Tiling::kValues
+};
+
+// What score needs of a codebook: int8 levels in codes <= 16 or the 8-bit uniform codebook (level =
+// code - 127), and otherwise int16 levels.
+struct ScorePlan {
+  size_t dim;
+  int bits;
+  int codes;
+  const int16_t* levels;  // 256, zero behind the last
+  bool int8_levels;
+};
+
+// Digits of queries: row q at q * stride, PaddedDim(dim) int8 each, zero behind dim, 32-byte aligned
+// rows. low is null for one digit.
+struct QueryDigits {
+  const int8_t* high;
+  const int8_t* low;
+  size_t stride;
+  size_t queries;
+  const float* factors;  // per query: what an integer sum times a row's scale is multiplied by
+};
+
+// Scales beside blocks: one of the two is set.
+struct RowScales {
+  const uint16_t* f16;
+  const float* f32;
+};
+
+struct KernelTable {
+  Backend backend;
+
+  // Sum of squares: 16 double accumulators, accumulator j % 16 takes x_j² (multiply, then add) in
+  // order of j; then ((a0+a1)+(a2+a3)) + ... pairwise, as written in reference.cc. Finite exactly
+  // if every x_j is. Exact.
+  double (*norm_squared)(const float* row, size_t dim);
+
+  // RotationPlan in place, and its transpose (up to the same power-of-two growth). Exact.
+  void (*rotate)(const RotationPlan& plan, float* row);
+  void (*rotate_inverse)(const RotationPlan& plan, float* row);
+
+  // Rows [count × dim] at stride: rotate, z_j = round_to_even(y_j · gains[r]) saturated, codes,
+  // pack into lanes first_lane, first_lane + 1, ... counted from block 0. A gain of 0 marks a zero
+  // row: its lane stays zero, its sums are 0. With candidates > 1 the codes of the candidate with
+  // the largest grid_level²/level_level win, the first on a tie. Exact.
+  void (*encode_rows)(const EncodePlan& plan, const float* rows, size_t stride, size_t count,
+                      const float* gains, const PackedBlocks& into, size_t first_lane,
+                      RowSums* sums);
+
+  // scores[q * score_stride + r] for the 16·block_count rows of key blocks:
+  // (float(sum_j level_j · digit_j) · factors[q]) · scale_r, in this order. Exact.
+  void (*score_keys)(const ScorePlan& plan, const uint8_t* blocks, size_t block_count,
+                     const RowScales& scales, const QueryDigits& queries, float* scores,
+                     size_t score_stride);
+
+  // Codes of lanes [first_lane, first_lane + count) to bytes, row r at codes + r * dim. Exact.
+  void (*unpack_codes)(const PackedBlocks& from, size_t first_lane, size_t count, uint8_t* codes);
+
+  // out[j] = float(levels[codes[j]]) · factor, levels as in ScorePlan. Exact.
+  void (*dequantize)(const ScorePlan& plan, const uint8_t* codes, float factor, float* out);
+
+  // The reverse of unpack_codes, into zero lanes. Exact.
+  void (*pack_codes)(const PackedBlocks& into, size_t first_lane, size_t count,
+                     const uint8_t* codes);
+
+  // Canonical bit stream of `count` codes to bytes and back (code j in bits [j·b, (j+1)·b)); the
+  // padding bits of the last byte are ignored and written as zero. Exact.
+  void (*unpack_stream)(const uint8_t* stream, int bits, size_t count, uint8_t* codes);
+  void (*pack_stream)(const uint8_t* codes, int bits, size_t count, uint8_t* stream);
+};
+
+// The kernels of a concrete backend, or null if this CPU or build lacks it. Never null for kScalar.
+const KernelTable* FindKernels(Backend backend);
+
+// Tables by source file; null where the CPU or the build lacks them.
+const KernelTable* SimdKernels();    // AVX2 or NEON
+const KernelTable* Avx512Kernels();  // AVX-512 with VNNI and VBMI
+
+// The definitions.
+namespace reference {
+
+double NormSquared(const float* row, size_t dim);
+void Rotate(const RotationPlan& plan, float* row);
+// The transpose: undoes Rotate up to the same power-of-two growth.
+void RotateInverse(const RotationPlan& plan, float* row);
+int16_t ToGrid(float coordinate, float gain);
+// Codes and sums of dim grid values under one candidate.
+RowSums NearestCodes(const EncodePlan& plan, int candidate, const int16_t* grid, uint8_t* codes);
+// The winning candidate's codes and sums.
+RowSums SearchCodes(const EncodePlan& plan, const int16_t* grid, uint8_t* codes);
+void EncodeRows(const EncodePlan& plan, const float* rows, size_t stride, size_t count,
+                const float* gains, const PackedBlocks& into, size_t first_lane, RowSums* sums);
+void ScoreKeys(const ScorePlan& plan, const uint8_t* blocks, size_t block_count,
+               const RowScales& scales, const QueryDigits& queries, float* scores,
+               size_t score_stride);
+void UnpackCodes(const PackedBlocks& from, size_t first_lane, size_t count, uint8_t* codes);
+void PackCodes(const PackedBlocks& into, size_t first_lane, size_t count, const uint8_t* codes);
+void Dequantize(const ScorePlan& plan, const uint8_t* codes, float factor, float* out);
+void UnpackStream(const uint8_t* stream, int bits, size_t count, uint8_t* codes);
+void PackStream(const uint8_t* codes, int bits, size_t count, uint8_t* stream);
+extern const KernelTable kTable;
+
+}  // namespace reference
+}  // namespace turboquant::kernels
+
+#endif  // TURBOQUANT_SRC_KERNELS_KERNELS_H_

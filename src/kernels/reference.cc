@@ -1,0 +1,289 @@
+#include <algorithm>
+#include <bit>
+#include <cassert>
+#include <cmath>
+#include <vector>
+
+#include "src/base/half.h"
+#include "src/kernels/kernels.h"
+#include "src/kernels/line_layout.h"
+
+namespace turboquant::kernels {
+
+int16_t ScaledThreshold(int64_t threshold, int q14) {
+  // z·q + 2^13 >= (t + 1)·2^14  <=>  z >= ceil(((t + 1)·2^14 - 2^13) / q).
+  const int64_t numerator = (threshold + 1) * 16384 - 8192;
+  const int64_t quotient = numerator / q14;
+  const int64_t ceiling = quotient + (numerator % q14 > 0 ? 1 : 0);
+  return static_cast<int16_t>(std::clamp<int64_t>(ceiling - 1, -32768, 32767));
+}
+
+bool MakeCells(const EncodePlan& plan, int16_t* cells) {
+  const int half = plan.codes / 2;
+  for (int k = 0; k < plan.candidates; ++k, cells += 2 * kCells) {
+    const int16_t* first = plan.thresholds + k * 256 + half;
+    const int16_t* last = plan.thresholds + k * 256 + plan.codes - 1;
+    for (int cell = 0; cell < kCells; ++cell) {
+      // Thresholds below the cell's first magnitude, and those below its last.
+      const auto below = std::lower_bound(first, last, cell << kCellShift);
+      const auto up_to = std::lower_bound(first, last, ((cell + 1) << kCellShift) - 1);
+      if (up_to - below > 1 || (cell == kCells - 1 && up_to != last)) return false;
+      cells[cell] = static_cast<int16_t>(below - first);
+      cells[kCells + cell] = up_to == below ? int16_t{32767} : *below;
+    }
+  }
+  return true;
+}
+
+void MakeFirstCodes(const EncodePlan& plan, uint8_t* first_codes) {
+  for (int k = 0; k < plan.candidates; ++k) {
+    const int16_t* first = plan.thresholds + k * 256;
+    const int16_t* last = first + plan.codes - 1;
+    for (int cell = 0; cell < kFirstCodes; ++cell) {
+      const int lowest = (cell << kFirstCodeShift) - 32768;
+      *first_codes++ = static_cast<uint8_t>(std::lower_bound(first, last, lowest) - first);
+    }
+  }
+}
+
+namespace reference {
+namespace {
+
+void FlipSigns(const uint32_t* masks, size_t count, float* x) {
+  for (size_t j = 0; j < count; ++j) x[j] = std::bit_cast<float>(std::bit_cast<uint32_t>(x[j]) ^ masks[j]);
+}
+
+void Butterflies(size_t count, float* x) {
+  for (size_t stride = 1; stride < count; stride *= 2) {
+    for (size_t j = 0; j < count; ++j) {
+      if (j & stride) continue;
+      const float a = x[j];
+      const float b = x[j + stride];
+      x[j] = a + b;
+      x[j + stride] = a - b;
+    }
+  }
+}
+
+void Multiply(float factor, size_t count, float* x) {
+  for (size_t j = 0; j < count; ++j) x[j] *= factor;
+}
+
+float InverseSqrt(size_t p) { return static_cast<float>(1.0 / std::sqrt(static_cast<double>(p))); }
+
+float ScaleAt(const RowScales& scales, size_t r) {
+  return scales.f16 != nullptr ? F16ToF32({scales.f16[r]}) : scales.f32[r];
+}
+
+struct CodePlace {
+  const uint8_t* lines;
+  size_t quads;
+  size_t quad;
+  size_t byte;
+};
+
+// Where coordinate j of lane `lane` lies.
+CodePlace Place(const PackedBlocks& packed, size_t lane, size_t j) {
+  const size_t bits = static_cast<size_t>(packed.bits);
+  if (packed.values) {
+    const uint8_t* block = packed.blocks + lane / kValueBlockRows * ValueBlockBytes(packed.dim, bits);
+    return {block + j / kLanes * ValueGroupBytes(bits), 16, lane % kValueBlockRows / 4,
+            4 * (j % kLanes) + lane % 4};
+  }
+  const uint8_t* block = packed.blocks + lane / kKeyBlockRows * KeyBlockBytes(packed.dim, bits);
+  return {block, CeilDivide(packed.dim, 4), j / 4, 4 * (lane % kKeyBlockRows) + j % 4};
+}
+
+}  // namespace
+
+double NormSquared(const float* row, size_t dim) {
+  double sums[16] = {};
+  for (size_t j = 0; j < dim; ++j) {
+    const double x = row[j];
+    sums[j % 16] += x * x;
+  }
+  for (size_t width = 1; width < 16; width *= 2) {
+    for (size_t i = 0; i < 16; i += 2 * width) sums[i] += sums[i + width];
+  }
+  return sums[0];
+}
+
+void Rotate(const RotationPlan& plan, float* row) {
+  const size_t dim = plan.dim;
+  const size_t p = std::bit_floor(dim);
+  const uint32_t* masks = plan.sign_masks;
+  std::vector<float> riffled(p < dim ? dim : 0);
+  for (int round = 0; round < plan.rounds; ++round) {
+    FlipSigns(masks, dim, row);
+    masks += dim;
+    Butterflies(p, row);
+    if (p == dim) continue;
+    Multiply(InverseSqrt(p), p, row);
+    float* tail = row + (dim - p);
+    FlipSigns(masks, p, tail);
+    masks += p;
+    Butterflies(p, tail);
+    Multiply(InverseSqrt(p), p, tail);
+    const size_t evens = CeilDivide(dim, 2);
+    for (size_t j = 0; j < dim; ++j) riffled[j / 2 + (j % 2 ? evens : 0)] = row[j];
+    std::ranges::copy(riffled, row);
+  }
+}
+
+void RotateInverse(const RotationPlan& plan, float* row) {
+  const size_t dim = plan.dim;
+  const size_t p = std::bit_floor(dim);
+  const size_t masks_per_round = p == dim ? dim : dim + p;
+  std::vector<float> unriffled(p < dim ? dim : 0);
+  for (int round = plan.rounds - 1; round >= 0; --round) {
+    const uint32_t* masks = plan.sign_masks + static_cast<size_t>(round) * masks_per_round;
+    if (p < dim) {
+      const size_t evens = CeilDivide(dim, 2);
+      for (size_t j = 0; j < dim; ++j) unriffled[j] = row[j / 2 + (j % 2 ? evens : 0)];
+      std::ranges::copy(unriffled, row);
+      float* tail = row + (dim - p);
+      Butterflies(p, tail);
+      Multiply(InverseSqrt(p), p, tail);
+      FlipSigns(masks + dim, p, tail);
+    }
+    Butterflies(p, row);
+    if (p < dim) Multiply(InverseSqrt(p), p, row);
+    FlipSigns(masks, dim, row);
+  }
+}
+
+int16_t ToGrid(float coordinate, float gain) {
+  const float z = std::clamp(coordinate * gain, -static_cast<float>(kGridMax),
+                             static_cast<float>(kGridMax));
+  return static_cast<int16_t>(std::lrintf(z));  // the default rounding mode: to nearest even
+}
+
+RowSums NearestCodes(const EncodePlan& plan, int candidate, const int16_t* grid, uint8_t* codes) {
+  const int16_t* first = plan.thresholds + candidate * 256;
+  const int16_t* last = first + plan.codes - 1;
+  RowSums sums = {0, 0};
+  for (size_t j = 0; j < plan.rotation.dim; ++j) {
+    // The number of thresholds below z.
+    const auto code = std::lower_bound(first, last, grid[j]) - first;
+    const int64_t level = plan.levels[code];
+    codes[j] = static_cast<uint8_t>(code);
+    sums.grid_level += grid[j] * level;
+    sums.level_level += level * level;
+  }
+  return sums;
+}
+
+RowSums SearchCodes(const EncodePlan& plan, const int16_t* grid, uint8_t* codes) {
+  int best = 0;
+  double best_cosine = -1.0;  // squared, up to the norm of the grid row
+  for (int k = 0; k < plan.candidates; ++k) {
+    const RowSums sums = NearestCodes(plan, k, grid, codes);
+    const double cosine = SquaredCosine(sums);
+    if (cosine > best_cosine) {
+      best = k;
+      best_cosine = cosine;
+    }
+  }
+  return NearestCodes(plan, best, grid, codes);
+}
+
+void EncodeRows(const EncodePlan& plan, const float* rows, size_t stride, size_t count,
+                const float* gains, const PackedBlocks& into, size_t first_lane, RowSums* sums) {
+  const size_t dim = plan.rotation.dim;
+  std::vector<float> coordinates(dim);
+  std::vector<int16_t> grid(dim);
+  std::vector<uint8_t> codes(dim);
+  for (size_t r = 0; r < count; ++r) {
+    sums[r] = {0, 0};
+    if (gains[r] == 0.0f) continue;
+    std::copy_n(rows + r * stride, dim, coordinates.data());
+    Rotate(plan.rotation, coordinates.data());
+    for (size_t j = 0; j < dim; ++j) grid[j] = ToGrid(coordinates[j], gains[r]);
+    sums[r] = SearchCodes(plan, grid.data(), codes.data());
+    PackCodes(into, first_lane + r, 1, codes.data());
+  }
+}
+
+void ScoreKeys(const ScorePlan& plan, const uint8_t* blocks, size_t block_count,
+               const RowScales& scales, const QueryDigits& queries, float* scores,
+               size_t score_stride) {
+  const PackedBlocks packed = {const_cast<uint8_t*>(blocks), plan.dim, plan.bits, false};
+  std::vector<uint8_t> codes(plan.dim);
+  for (size_t r = 0; r < block_count * kKeyBlockRows; ++r) {
+    UnpackCodes(packed, r, 1, codes.data());
+    for (size_t q = 0; q < queries.queries; ++q) {
+      const int8_t* high = queries.high + q * queries.stride;
+      const int8_t* low = queries.low == nullptr ? nullptr : queries.low + q * queries.stride;
+      int64_t sum = 0;
+      for (size_t j = 0; j < plan.dim; ++j) {
+        const int64_t digits = low == nullptr ? high[j] : 128 * high[j] + low[j];
+        sum += plan.levels[codes[j]] * digits;
+      }
+      scores[q * score_stride + r] = static_cast<float>(sum) * queries.factors[q] * ScaleAt(scales, r);
+    }
+  }
+}
+
+void UnpackCodes(const PackedBlocks& from, size_t first_lane, size_t count, uint8_t* codes) {
+  for (size_t r = 0; r < count; ++r) {
+    for (size_t j = 0; j < from.dim; ++j) {
+      const CodePlace at = Place(from, first_lane + r, j);
+      codes[r * from.dim + j] = static_cast<uint8_t>(
+          GetCode(at.lines, static_cast<size_t>(from.bits), at.quads, at.quad, at.byte));
+    }
+  }
+}
+
+void PackCodes(const PackedBlocks& into, size_t first_lane, size_t count, const uint8_t* codes) {
+  for (size_t r = 0; r < count; ++r) {
+    for (size_t j = 0; j < into.dim; ++j) {
+      const CodePlace at = Place(into, first_lane + r, j);
+      OrCode(into.blocks + (at.lines - into.blocks), static_cast<size_t>(into.bits), at.quads,
+             at.quad, at.byte, codes[r * into.dim + j]);
+    }
+  }
+}
+
+void Dequantize(const ScorePlan& plan, const uint8_t* codes, float factor, float* out) {
+  for (size_t j = 0; j < plan.dim; ++j) out[j] = static_cast<float>(plan.levels[codes[j]]) * factor;
+}
+
+void UnpackStream(const uint8_t* stream, int bits, size_t count, uint8_t* codes) {
+  const size_t width = static_cast<size_t>(bits);
+  for (size_t j = 0; j < count; ++j) {
+    unsigned code = 0;
+    for (size_t k = 0; k < width; ++k) {
+      const size_t bit = j * width + k;
+      code |= ((stream[bit / 8] >> (bit % 8)) & 1u) << k;
+    }
+    codes[j] = static_cast<uint8_t>(code);
+  }
+}
+
+void PackStream(const uint8_t* codes, int bits, size_t count, uint8_t* stream) {
+  const size_t width = static_cast<size_t>(bits);
+  std::fill_n(stream, CeilDivide(count * width, 8), uint8_t{0});
+  for (size_t j = 0; j < count; ++j) {
+    for (size_t k = 0; k < width; ++k) {
+      const size_t bit = j * width + k;
+      stream[bit / 8] = static_cast<uint8_t>(stream[bit / 8] | ((codes[j] >> k) & 1u) << (bit % 8));
+    }
+  }
+}
+
+const KernelTable kTable = {
+    .backend = Backend::kScalar,
+    .norm_squared = NormSquared,
+    .rotate = Rotate,
+    .rotate_inverse = RotateInverse,
+    .encode_rows = EncodeRows,
+    .score_keys = ScoreKeys,
+    .unpack_codes = UnpackCodes,
+    .dequantize = Dequantize,
+    .pack_codes = PackCodes,
+    .unpack_stream = UnpackStream,
+    .pack_stream = PackStream,
+};
+
+}  // namespace reference
+}  // namespace turboquant::kernels

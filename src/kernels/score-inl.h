@@ -1,0 +1,300 @@
+// score_keys; included once per target.
+#if defined(TURBOQUANT_SRC_KERNELS_SCORE_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef TURBOQUANT_SRC_KERNELS_SCORE_INL_H_
+#undef TURBOQUANT_SRC_KERNELS_SCORE_INL_H_
+#else
+#define TURBOQUANT_SRC_KERNELS_SCORE_INL_H_
+#endif
+
+#include <algorithm>
+#include <cstring>
+
+#include "src/kernels/kernels.h"
+#include "src/kernels/line_layout.h"
+#include "src/kernels/scratch.h"
+#include "src/kernels/simd-inl.h"
+
+#if TURBOQUANT_SIMD_TARGET
+HWY_BEFORE_NAMESPACE();
+namespace turboquant::kernels::HWY_NAMESPACE {
+
+inline constexpr size_t kVectorBytes = 4 * kFloats;
+inline constexpr size_t kVectorsPerLine = kLineBytes / kVectorBytes;
+
+// Codes of one line unit to levels + kLevelOffset, quad after quad: kUnitQuads vectors from
+// kUnitLines lines.
+template <int kBits>
+struct LevelDecoder {
+  static constexpr size_t kUnitQuads = kBits == 3 ? 8 : 8 / kBits;
+  static constexpr size_t kUnitLines = kBits == 3 ? 3 : 1;
+
+  // Tables over the codes at bit 0 and, for widths below 4, at bit kBits of a nibble or byte.
+  VU8 at_zero;
+  VU8 shifted;
+
+  explicit HWY_INLINE LevelDecoder(const ScorePlan& plan) {
+    alignas(16) uint8_t low[16] = {};
+    alignas(16) uint8_t high[16] = {};
+    for (int i = 0; i < 16; ++i) {
+      const int mask = kBits >= 4 ? 15 : (1 << kBits) - 1;
+      low[i] = static_cast<uint8_t>(plan.levels[i & mask] + kLevelOffset);
+      high[i] = static_cast<uint8_t>(plan.levels[(i >> (kBits & 3)) & mask] + kLevelOffset);
+    }
+    at_zero = hn::LoadDup128(DU8(), low);
+    shifted = hn::LoadDup128(DU8(), high);
+  }
+
+  static HWY_INLINE VU8 Load(const uint8_t* line) { return hn::LoadU(DU8(), line); }
+  static HWY_INLINE VU8 Mask(VU8 v, int mask) { return hn::And(v, hn::Set(DU8(), static_cast<uint8_t>(mask))); }
+  template <int kShift>
+  static HWY_INLINE VU8 Right(VU8 v) {  // bits of the neighbour byte are masked off later
+    return hn::BitCast(DU8(), hn::ShiftRight<kShift>(hn::BitCast(hn::Repartition<uint16_t, DU8>(), v)));
+  }
+
+  HWY_INLINE void operator()(const uint8_t* lines, VU8 levels[kUnitQuads]) const {
+    const VU8 a = Load(lines);
+    if constexpr (kBits == 8) {  // uniform: level = code - 127
+      levels[0] = hn::Add(a, hn::Set(DU8(), static_cast<uint8_t>(kLevelOffset - 127)));
+    } else if constexpr (kBits == 4) {
+      levels[0] = hn::TableLookupBytes(at_zero, Mask(a, 15));
+      levels[1] = hn::TableLookupBytes(at_zero, Mask(Right<4>(a), 15));
+    } else if constexpr (kBits == 2) {
+      const VU8 upper = Right<4>(a);
+      levels[0] = hn::TableLookupBytes(at_zero, Mask(a, 3));
+      levels[1] = hn::TableLookupBytes(shifted, Mask(a, 12));
+      levels[2] = hn::TableLookupBytes(at_zero, Mask(upper, 3));
+      levels[3] = hn::TableLookupBytes(shifted, Mask(upper, 12));
+    } else if constexpr (kBits == 1) {
+      levels[0] = hn::TableLookupBytes(at_zero, Mask(a, 1));
+      levels[1] = hn::TableLookupBytes(shifted, Mask(a, 2));
+      levels[2] = hn::TableLookupBytes(at_zero, Mask(Right<2>(a), 1));
+      levels[3] = hn::TableLookupBytes(shifted, Mask(Right<2>(a), 2));
+      levels[4] = hn::TableLookupBytes(at_zero, Mask(Right<4>(a), 1));
+      levels[5] = hn::TableLookupBytes(shifted, Mask(Right<4>(a), 2));
+      levels[6] = hn::TableLookupBytes(at_zero, Mask(Right<6>(a), 1));
+      levels[7] = hn::TableLookupBytes(shifted, Mask(Right<6>(a), 2));
+    } else {
+      static_assert(kBits == 3);
+      const VU8 b = Load(lines + kLineBytes);
+      const VU8 c = Load(lines + 2 * kLineBytes);
+      levels[0] = hn::TableLookupBytes(at_zero, Mask(a, 7));
+      levels[1] = hn::TableLookupBytes(at_zero, Mask(Right<3>(a), 7));
+      levels[2] = hn::TableLookupBytes(at_zero, Mask(b, 7));
+      levels[3] = hn::TableLookupBytes(at_zero, Mask(Right<3>(b), 7));
+      levels[4] = hn::TableLookupBytes(at_zero, Mask(c, 7));
+      levels[5] = hn::TableLookupBytes(at_zero, Mask(Right<3>(c), 7));
+      levels[6] = hn::TableLookupBytes(at_zero, hn::Or(Mask(Right<6>(a), 3), Mask(Right<4>(c), 4)));
+      levels[7] = hn::TableLookupBytes(at_zero, hn::Or(Mask(Right<6>(b), 3), Mask(Right<5>(c), 4)));
+    }
+  }
+};
+
+// The digit rows one pass scores: kQueries queries of kDigits digits, high digits first.
+template <size_t kQueries, size_t kDigits>
+struct DigitRows {
+  const int8_t* row[kQueries * kDigits];
+  int32_t start[kQueries * kDigits];  // takes the levels' offset off: -kLevelOffset · sum of digits
+
+  DigitRows(const QueryDigits& queries, size_t first, size_t padded_dim) {
+    for (size_t q = 0; q < kQueries; ++q) {
+      row[q] = queries.high + (first + q) * queries.stride;
+      if constexpr (kDigits == 2) row[kQueries + q] = queries.low + (first + q) * queries.stride;
+    }
+    for (size_t r = 0; r < kQueries * kDigits; ++r) {
+      int32_t sum = 0;
+      for (size_t j = 0; j < padded_dim; ++j) sum += row[r][j];
+      start[r] = -kLevelOffset * sum;
+    }
+  }
+};
+
+// Integer sums of kBits codes for the rows of one vector's lanes, kVectors of them side by side.
+template <int kBits, size_t kRows, size_t kVectors>
+HWY_INLINE void SumLanes(const LevelDecoder<kBits>& decoder, const uint8_t* lines, size_t units,
+                         const int8_t* const digits[kRows], VI32 sums[kVectors][kRows]) {
+  using Decoder = LevelDecoder<kBits>;
+  for (size_t unit = 0; unit < units; ++unit) {
+    VU8 levels[kVectors][Decoder::kUnitQuads];
+    for (size_t v = 0; v < kVectors; ++v) {
+      decoder(lines + unit * Decoder::kUnitLines * kLineBytes + v * kVectorBytes, levels[v]);
+    }
+    for (size_t quad = 0; quad < Decoder::kUnitQuads; ++quad) {
+      for (size_t r = 0; r < kRows; ++r) {
+        const auto digit = BroadcastQuad(digits[r] + 4 * (unit * Decoder::kUnitQuads + quad));
+        for (size_t v = 0; v < kVectors; ++v) sums[v][r] = DotQuads(sums[v][r], levels[v][quad], digit);
+      }
+    }
+  }
+}
+
+#if HWY_TARGET == HWY_AVX2
+
+// Two digits at once: 128·high + low as int16, each quad's as (0, 2, 1, 3), against levels widened
+// to int16. Two pmaddwd and two adds per quad and query where two digits take twice three.
+template <int kBits, size_t kQueries, size_t kVectors>
+HWY_INLINE void SumLanesWide(const LevelDecoder<kBits>& decoder, const uint8_t* lines, size_t units,
+                             const int16_t* digits, size_t digit_stride, VI32 sums[kVectors][kQueries]) {
+  using Decoder = LevelDecoder<kBits>;
+  const DI32 di;
+  const VU8 offset = hn::Set(DU8(), static_cast<uint8_t>(kLevelOffset));
+  const auto pair = [&](const int16_t* from) HWY_ATTR {
+    int32_t both;
+    std::memcpy(&both, from, sizeof(both));
+    return hn::BitCast(DI16(), hn::Set(di, both));
+  };
+  for (size_t unit = 0; unit < units; ++unit) {
+    VU8 levels[kVectors][Decoder::kUnitQuads];
+    for (size_t v = 0; v < kVectors; ++v) {
+      decoder(lines + unit * Decoder::kUnitLines * kLineBytes + v * kVectorBytes, levels[v]);
+    }
+    for (size_t quad = 0; quad < Decoder::kUnitQuads; ++quad) {
+      const int16_t* at = digits + 4 * (unit * Decoder::kUnitQuads + quad);
+      VI16 even[kVectors], odd[kVectors];
+      for (size_t v = 0; v < kVectors; ++v) {
+        const VI16 level = hn::BitCast(DI16(), hn::Xor(levels[v][quad], offset));  // back to int8
+        even[v] = hn::ShiftRight<8>(hn::ShiftLeft<8>(level));
+        odd[v] = hn::ShiftRight<8>(level);
+      }
+      for (size_t q = 0; q < kQueries; ++q) {
+        const VI16 first = pair(at + q * digit_stride);
+        const VI16 second = pair(at + q * digit_stride + 2);
+        for (size_t v = 0; v < kVectors; ++v) {
+          const __m256i products = _mm256_add_epi32(_mm256_madd_epi16(even[v].raw, first.raw),
+                                                    _mm256_madd_epi16(odd[v].raw, second.raw));
+          sums[v][q] = hn::Add(sums[v][q], VI32{products});
+        }
+      }
+    }
+  }
+}
+
+// Digits of queries [first, first + kQueries) in the order SumLanesWide reads.
+template <size_t kQueries>
+void WidenDigits(const QueryDigits& queries, size_t first, size_t padded_dim, int16_t* wide) {
+  for (size_t q = 0; q < kQueries; ++q) {
+    const int8_t* high = queries.high + (first + q) * queries.stride;
+    const int8_t* low = queries.low + (first + q) * queries.stride;
+    for (size_t j = 0; j < padded_dim; ++j) {
+      const size_t place = j % 4 == 1 || j % 4 == 2 ? 3 - j % 4 : j % 4;
+      wide[q * padded_dim + j / 4 * 4 + place] = static_cast<int16_t>(128 * high[j] + low[j]);
+    }
+  }
+}
+
+#endif  // HWY_AVX2
+
+HWY_INLINE VF LoadScales(const RowScales& scales, size_t r) {
+  const DF d;
+  if (scales.f32 != nullptr) return hn::LoadU(d, scales.f32 + r);
+  const hn::Rebind<hwy::float16_t, DF> dh;
+  return hn::PromoteTo(d, hn::LoadU(dh, reinterpret_cast<const hwy::float16_t*>(scales.f16 + r)));
+}
+
+// Integer sums to scores: (float(sum) · factor) · scale.
+template <size_t kQueries>
+HWY_INLINE void StoreScores(const VI32* sums, const RowScales& scales, size_t row, const float* factors,
+                            float* scores, size_t score_stride) {
+  const DF d;
+  const VF scale = LoadScales(scales, row);
+  for (size_t q = 0; q < kQueries; ++q) {
+    const VF product = hn::Mul(hn::ConvertTo(d, sums[q]), hn::Set(d, factors[q]));
+    hn::StoreU(hn::Mul(product, scale), d, scores + q * score_stride + row);
+  }
+}
+
+template <int kBits, size_t kQueries, size_t kDigits>
+HWY_NOINLINE void ScoreQueries(const ScorePlan& plan, const uint8_t* blocks, size_t block_count,
+                               const RowScales& scales, const QueryDigits& queries, size_t first,
+                               float* scores, size_t score_stride) {
+  using Decoder = LevelDecoder<kBits>;
+  constexpr bool kWide = HWY_TARGET == HWY_AVX2 && kDigits == 2 && kQueries >= 4;  // else widening costs more
+  constexpr size_t kRows = kWide ? kQueries : kQueries * kDigits;
+  constexpr size_t kVectors = kRows <= 2 ? 2 : 1;  // sums, levels and tables fit 16 registers
+  const DI32 di;
+  const size_t units = CeilDivide(CeilDivide(plan.dim, 4), Decoder::kUnitQuads);
+  const size_t padded_dim = 4 * units * Decoder::kUnitQuads;
+  const Decoder decoder(plan);
+  const DigitRows<kQueries, kDigits> digits(queries, first, padded_dim);
+#if HWY_TARGET == HWY_AVX2
+  Scratch<int16_t> wide(kWide ? kQueries * padded_dim : 0);
+  if constexpr (kWide) WidenDigits<kQueries>(queries, first, padded_dim, wide.data());
+#endif
+  const size_t block_bytes = KeyBlockBytes(plan.dim, kBits);
+  for (size_t block = 0; block < block_count; ++block) {
+    for (size_t lane_vector = 0; lane_vector < kVectorsPerLine; lane_vector += kVectors) {
+      const uint8_t* lines = blocks + block * block_bytes + lane_vector * kVectorBytes;
+      VI32 sums[kVectors][kRows];
+      for (size_t v = 0; v < kVectors; ++v) {
+        for (size_t r = 0; r < kRows; ++r) sums[v][r] = kWide ? hn::Zero(di) : hn::Set(di, digits.start[r]);
+      }
+#if HWY_TARGET == HWY_AVX2
+      if constexpr (kWide) {
+        SumLanesWide<kBits, kQueries, kVectors>(decoder, lines, units, wide.data(), padded_dim, sums);
+      } else {
+        SumLanes<kBits, kRows, kVectors>(decoder, lines, units, digits.row, sums);
+      }
+#else
+      SumLanes<kBits, kRows, kVectors>(decoder, lines, units, digits.row, sums);
+#endif
+      for (size_t v = 0; v < kVectors; ++v) {
+        if constexpr (!kWide && kDigits == 2) {
+          for (size_t q = 0; q < kQueries; ++q) {
+            sums[v][q] = hn::Add(hn::ShiftLeft<7>(sums[v][q]), sums[v][kQueries + q]);
+          }
+        }
+        StoreScores<kQueries>(sums[v], scales, block * kKeyBlockRows + (lane_vector + v) * kFloats,
+                              queries.factors + first, scores + first * score_stride, score_stride);
+      }
+    }
+  }
+}
+
+template <int kBits, size_t kDigits>
+void ScoreFixed(const ScorePlan& plan, const uint8_t* blocks, size_t block_count, const RowScales& scales,
+                const QueryDigits& queries, float* scores, size_t score_stride) {
+  constexpr size_t kMost = 8 / kDigits;
+  size_t first = 0;
+  const auto pass = [&]<size_t kQueries>() {
+    ScoreQueries<kBits, kQueries, kDigits>(plan, blocks, block_count, scales, queries, first, scores, score_stride);
+    first += kQueries;
+  };
+  while (queries.queries - first >= kMost) pass.template operator()<kMost>();
+  if (queries.queries - first >= 4) pass.template operator()<4>();
+  if (queries.queries - first >= 2) pass.template operator()<2>();
+  if (queries.queries - first >= 1) pass.template operator()<1>();
+}
+
+inline void ScoreKeys(const ScorePlan& plan, const uint8_t* blocks, size_t block_count,
+                      const RowScales& scales, const QueryDigits& queries, float* scores,
+                      size_t score_stride) {
+  const auto fixed = [&]<int kBits>() {
+    if (queries.low != nullptr) {
+      ScoreFixed<kBits, 2>(plan, blocks, block_count, scales, queries, scores, score_stride);
+    } else {
+      ScoreFixed<kBits, 1>(plan, blocks, block_count, scales, queries, scores, score_stride);
+    }
+  };
+  if (plan.int8_levels && plan.dim <= kMaxInt32Dim) {
+    switch (plan.bits) {
+      case 1:
+        return fixed.template operator()<1>();
+      case 2:
+        return fixed.template operator()<2>();
+      case 3:
+        return fixed.template operator()<3>();
+      case 4:
+        return fixed.template operator()<4>();
+      case 8:
+        return fixed.template operator()<8>();
+      default:
+        break;
+    }
+  }
+  reference::ScoreKeys(plan, blocks, block_count, scales, queries, scores, score_stride);
+}
+
+}  // namespace turboquant::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+#endif  // TURBOQUANT_SIMD_TARGET
+
+#endif  // per-target include guard

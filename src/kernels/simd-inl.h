@@ -1,0 +1,81 @@
+// Names for what Highway 1.0.3 has no op for, one for every target; included once per target.
+#if defined(TURBOQUANT_SRC_KERNELS_SIMD_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef TURBOQUANT_SRC_KERNELS_SIMD_INL_H_
+#undef TURBOQUANT_SRC_KERNELS_SIMD_INL_H_
+#else
+#define TURBOQUANT_SRC_KERNELS_SIMD_INL_H_
+#endif
+
+#include <hwy/highway.h>
+
+#include <cstdint>
+#include <cstring>
+
+#undef TURBOQUANT_SIMD_TARGET
+#define TURBOQUANT_SIMD_TARGET (HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_NEON)
+
+#if TURBOQUANT_SIMD_TARGET
+HWY_BEFORE_NAMESPACE();
+namespace turboquant::kernels::HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+using DF = hn::ScalableTag<float>;
+using DI32 = hn::ScalableTag<int32_t>;
+using DI16 = hn::ScalableTag<int16_t>;
+using DU8 = hn::ScalableTag<uint8_t>;
+using DI8 = hn::ScalableTag<int8_t>;
+using VF = hn::Vec<DF>;
+using VI32 = hn::Vec<DI32>;
+using VI16 = hn::Vec<DI16>;
+using VU8 = hn::Vec<DU8>;
+
+inline constexpr size_t kFloats = HWY_TARGET == HWY_NEON ? 4 : 8;  // lanes of a float vector
+
+// Two int32 vectors, saturated to int16, in their own order.
+HWY_INLINE VI16 NarrowOrdered(VI32 a, VI32 b) {
+  const VI16 packed = hn::ReorderDemote2To(DI16(), a, b);
+#if HWY_TARGET == HWY_AVX2
+  return VI16{_mm256_permute4x64_epi64(packed.raw, 0xD8)};  // a0 b0 a1 b1 -> a0 a1 b0 b1
+#else
+  return packed;
+#endif
+}
+
+#if HWY_TARGET == HWY_AVX2
+
+// Levels are kept as level + 128, so that they are the unsigned operand.
+inline constexpr int kLevelOffset = 128;
+
+// acc + sum of the four products of each 32-bit lane: (levels - 128) · digits, but for the
+// 128·digits that the initial acc took off. 255·64·2 fits int16, so pmaddubsw never saturates.
+HWY_INLINE VI32 DotQuads(VI32 acc, VU8 levels, hn::Vec<DI8> digits) {
+  const __m256i pairs = _mm256_maddubs_epi16(levels.raw, digits.raw);
+  return VI32{_mm256_add_epi32(acc.raw, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))};
+}
+
+#else  // NEON
+
+inline constexpr int kLevelOffset = 0;
+
+HWY_INLINE VI32 DotQuads(VI32 acc, VU8 levels, hn::Vec<DI8> digits) {
+  const int8x16_t l = vreinterpretq_s8_u8(levels.raw);
+  // 127·64·2 fits int16.
+  const int16x8_t pairs = vpaddq_s16(vmull_s8(vget_low_s8(l), vget_low_s8(digits.raw)),
+                                     vmull_high_s8(l, digits.raw));
+  return VI32(vpadalq_s16(acc.raw, pairs));
+}
+
+#endif
+
+// Four digits in every 32-bit lane.
+HWY_INLINE hn::Vec<DI8> BroadcastQuad(const int8_t* digits) {
+  int32_t quad;
+  std::memcpy(&quad, digits, sizeof(quad));
+  return hn::BitCast(DI8(), hn::Set(DI32(), quad));
+}
+
+}  // namespace turboquant::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+#endif  // TURBOQUANT_SIMD_TARGET
+
+#endif  // per-target include guard

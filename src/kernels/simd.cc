@@ -1,0 +1,55 @@
+// AVX2 and NEON from one source. Port budget on AVX2 at d = 128, per row: rotation 2 × 70 vector
+// operations a round, codes 8 × 19 per candidate, a key store 16 words.
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "src/kernels/simd.cc"
+// AVX-512 has a file of its own (avx512.cc); below AVX2 the reference serves.
+#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_SSE4 | HWY_AVX3 | HWY_AVX3_DL)
+#include <hwy/foreach_target.h>
+// Behind foreach_target.h, which includes this file once per target.
+#include <hwy/highway.h>
+
+#include "src/kernels/encode-inl.h"
+#include "src/kernels/rotate-inl.h"
+#include "src/kernels/score-inl.h"
+#include "src/kernels/kernels.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace turboquant::kernels::HWY_NAMESPACE {
+
+#if TURBOQUANT_SIMD_TARGET
+
+const KernelTable* Table() {
+  static constexpr KernelTable kTable = {
+      .backend = HWY_TARGET == HWY_NEON ? Backend::kNeon : Backend::kAvx2,
+      .norm_squared = NormSquared,
+      .rotate = Rotate,
+      .rotate_inverse = RotateInverse,
+      .encode_rows = EncodeRows,
+      .score_keys = ScoreKeys,
+      .unpack_codes = UnpackCodes,
+      .dequantize = Dequantize,
+      .pack_codes = PackCodes,
+      .unpack_stream = UnpackStream,
+      .pack_stream = PackStream,
+  };
+  return &kTable;
+}
+
+#else
+
+const KernelTable* Table() { return nullptr; }
+
+#endif
+
+}  // namespace turboquant::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace turboquant::kernels {
+
+HWY_EXPORT(Table);
+
+const KernelTable* SimdKernels() { return HWY_DYNAMIC_DISPATCH(Table)(); }
+
+}  // namespace turboquant::kernels
+#endif

@@ -1,0 +1,395 @@
+#include "turboquant/qjl.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numbers>
+
+#include "src/base/checked.h"
+#include "src/base/failure.h"
+#include "src/base/random.h"
+#include "src/base/try.h"
+#include "src/math/sphere.h"
+#include "src/quantizers/direction.h"
+#include "src/quantizers/fingerprint.h"
+#include "src/quantizers/run_tasks.h"
+#include "src/quantizers/sign_stream.h"
+#include "src/quantizers/stored_numbers.h"
+
+namespace turboquant {
+namespace {
+
+constexpr size_t kTaskRows = 64;
+constexpr size_t kMaxStacked = 64;  // orthogonal matrices
+constexpr size_t kMaxGaussianEntries = size_t{1} << 26;
+constexpr size_t kSmallestHadamardDim = 32;
+// After two, the coordinates of a one-hot row are still lattice sums: 1/(2 dim) of bias.
+constexpr int kHadamardRounds = 3;
+
+// Streams, frozen: the first matrix draws from stage 1, further ones from stage 128 on.
+constexpr uint32_t kSketchStage = 1;
+constexpr uint32_t kFurtherStages = 128;
+constexpr uint32_t kNormalsRound = 255;
+
+Result<void> CheckOptions(const QjlOptions& options, size_t sketch_rows) {
+  if (options.dim < 2 || options.dim > 65536) {
+    return Fail(ErrorCode::kInvalidArgument, "dim must be 2 to 65536, got ", options.dim);
+  }
+  if (options.kind != SketchKind::kGaussian && options.kind != SketchKind::kOrthogonal) {
+    return Fail(ErrorCode::kInvalidArgument, "sketch kind ", static_cast<int>(options.kind),
+                " is neither kGaussian nor kOrthogonal");
+  }
+  if (sketch_rows > kMaxStacked * options.dim) {
+    return Fail(ErrorCode::kInvalidArgument, "sketch_rows must be 1 to ", kMaxStacked,
+                " dim = ", kMaxStacked * options.dim, ", got ", sketch_rows);
+  }
+  if (options.kind == SketchKind::kGaussian && sketch_rows > kMaxGaussianEntries / options.dim) {
+    return Fail(ErrorCode::kInvalidArgument, "a Gaussian sketch of ", sketch_rows, " rows × dim ",
+                options.dim, " has more than ", kMaxGaussianEntries,
+                " entries: use SketchKind::kOrthogonal");
+  }
+  return {};
+}
+
+// kInvalidArgument for stream fields out of range, by the rules of Rotation.
+RotationOptions StackedRotation(const QjlOptions& options, size_t which) {
+  const uint32_t stage =
+      which == 0 ? kSketchStage : kFurtherStages + static_cast<uint32_t>(which - 1);
+  const RotationKind kind =
+      options.dim < kSmallestHadamardDim ? RotationKind::kDense : RotationKind::kHadamard;
+  return {options.dim, kind, kHadamardRounds, options.seed, options.stream, stage};
+}
+
+Result<std::vector<float>> MakeGaussian(const QjlOptions& options, size_t sketch_rows) {
+  const RandomStream& stream = options.stream;
+  if (stream.layer >= 1u << 20 || stream.head >= 1u << 20 || stream.side >= 256) {
+    return Fail(ErrorCode::kInvalidArgument,
+                "stream layer and head must be below 1048576 and side below 256, got ",
+                stream.layer, ", ", stream.head, " and ", stream.side);
+  }
+  RandomBits normals(options.seed,
+                     {stream.layer, stream.head, stream.side, kSketchStage, kNormalsRound});
+  std::vector<float> matrix(sketch_rows * options.dim);
+  for (float& x : matrix) x = static_cast<float>(normals.NextNormal());
+  return matrix;
+}
+
+// 1 / (m E|z|), z one coordinate of S u for a unit vector u.
+double EstimatorConstant(const QjlOptions& options) {
+  const double dim = static_cast<double>(options.dim);
+  const double rows = static_cast<double>(options.sketch_rows);
+  if (options.kind == SketchKind::kGaussian) return std::sqrt(std::numbers::pi / 2.0) / rows;
+  return std::sqrt(std::numbers::pi / dim) * GammaHalfStep(dim / 2.0) / rows;
+}
+
+uint64_t SketchFingerprint(const QjlOptions& options) {
+  Fingerprint fingerprint;
+  fingerprint.Add('Q').Add(options.dim).Add(options.sketch_rows).Add(options.kind);
+  fingerprint.Add(options.seed);
+  fingerprint.Add(options.stream.layer).Add(options.stream.head).Add(options.stream.side);
+  return fingerprint.value();
+}
+
+}  // namespace
+
+float SignRows::NormOf(size_t i) const {
+  if (i >= size_) return std::numeric_limits<float>::quiet_NaN();
+  return WithNumbers(norm_type_, norms_f16_, norms_f32_,
+                     [&](const auto& norms) { return NumberAt(norms[i]); });
+}
+
+Result<void> SignRows::Append(const SignRows& other) {
+  if (other.sketch_fingerprint_ != sketch_fingerprint_) {
+    return Fail(ErrorCode::kInvalidArgument,
+                "the rows to append were written by another sketch (other dim, sketch_rows, kind, "
+                "seed or stream)");
+  }
+  if (other.norm_type_ != norm_type_) {
+    return Fail(ErrorCode::kInvalidArgument, "the rows to append have norms of another type");
+  }
+  AppendAll(signs_, other.signs_);
+  AppendAll(norms_f16_, other.norms_f16_);
+  AppendAll(norms_f32_, other.norms_f32_);
+  size_ += other.size_;
+  return {};
+}
+
+Result<void> SignRows::RemoveFront(size_t n) {
+  if (n > size_) {
+    return Fail(ErrorCode::kInvalidArgument, "cannot remove ", n, " rows from ", size_);
+  }
+  EraseFront(signs_, n * RowBytes());
+  WithNumbers(norm_type_, norms_f16_, norms_f32_, [&](auto& norms) { EraseFront(norms, n); });
+  size_ -= n;
+  return {};
+}
+
+Result<void> SignRows::Truncate(size_t n) {
+  if (n > size_) {
+    return Fail(ErrorCode::kInvalidArgument, "cannot keep ", n, " rows of ", size_);
+  }
+  signs_.resize(n * RowBytes());
+  WithNumbers(norm_type_, norms_f16_, norms_f32_, [&](auto& norms) { norms.resize(n); });
+  size_ = n;
+  return {};
+}
+
+size_t SignRows::HeldBytes() const {
+  return signs_.capacity() + norms_f16_.capacity() * sizeof(uint16_t) +
+         norms_f32_.capacity() * sizeof(float);
+}
+
+Result<QjlSketch> QjlSketch::Create(const QjlOptions& options) {
+  const size_t sketch_rows = options.sketch_rows == 0 ? options.dim : options.sketch_rows;
+  TQ_CHECK(CheckOptions(options, sketch_rows));
+  QjlSketch sketch;
+  sketch.options_ = options;
+  sketch.options_.sketch_rows = sketch_rows;
+  if (options.kind == SketchKind::kGaussian) {
+    TQ_TRY(std::vector<float> matrix, MakeGaussian(options, sketch_rows));
+    sketch.matrix_ = std::make_shared<const std::vector<float>>(std::move(matrix));
+  } else {
+    std::vector<Rotation> rotations;
+    for (size_t which = 0; which < CeilDivide(sketch_rows, options.dim); ++which) {
+      TQ_TRY(Rotation rotation, Rotation::Create(StackedRotation(options, which)));
+      rotations.push_back(std::move(rotation));
+    }
+    sketch.rotations_ = std::make_shared<const std::vector<Rotation>>(std::move(rotations));
+  }
+  sketch.estimator_constant_ = EstimatorConstant(sketch.options_);
+  sketch.fingerprint_ = SketchFingerprint(sketch.options_);
+  return sketch;
+}
+
+size_t QjlSketch::HeldBytes() const {
+  if (matrix_) return sizeof(*matrix_) + matrix_->capacity() * sizeof(float);
+  size_t bytes = sizeof(*rotations_) + rotations_->capacity() * sizeof(Rotation);
+  for (const Rotation& rotation : *rotations_) bytes += rotation.HeldBytes();
+  return bytes;
+}
+
+SignRows QjlSketch::MakeRows() const {
+  SignRows rows;
+  rows.dim_ = options_.dim;
+  rows.sketch_rows_ = options_.sketch_rows;
+  rows.norm_type_ = options_.norm_type;
+  rows.sketch_fingerprint_ = fingerprint_;
+  return rows;
+}
+
+Result<void> QjlSketch::CheckRows(const SignRows& rows) const {
+  if (rows.sketch_fingerprint_ != fingerprint_) {
+    return Fail(ErrorCode::kInvalidArgument, "the rows (dim ", rows.dim_, ", ", rows.sketch_rows_,
+                " signs) were written by another sketch than this one (dim ", options_.dim, ", ",
+                options_.sketch_rows, " signs): their kind, seed or stream differ");
+  }
+  if (rows.norm_type_ != options_.norm_type) {
+    return Fail(ErrorCode::kInvalidArgument,
+                "the rows hold norms of another type than this sketch's");
+  }
+  return {};
+}
+
+void QjlSketch::ProjectRow(const float* row, float* projected) const {
+  const size_t dim = options_.dim;
+  const size_t sketch_rows = options_.sketch_rows;
+  if (matrix_) {
+    for (size_t i = 0; i < sketch_rows; ++i) {
+      const float* matrix_row = matrix_->data() + i * dim;
+      double sum = 0.0;
+      for (size_t j = 0; j < dim; ++j) {
+        sum += static_cast<double>(matrix_row[j]) * static_cast<double>(row[j]);
+      }
+      projected[i] = static_cast<float>(sum);
+    }
+    return;
+  }
+  const float length = static_cast<float>(std::sqrt(static_cast<double>(dim)));
+  std::vector<float> rotated(dim);
+  for (size_t which = 0; which < rotations_->size(); ++which) {
+    // Shapes are right by construction.
+    (void)(*rotations_)[which].Apply({row, 1, dim}, {rotated.data(), 1, dim});
+    const size_t first = which * dim;
+    const size_t count = std::min(dim, sketch_rows - first);
+    for (size_t i = 0; i < count; ++i) projected[first + i] = rotated[i] * length;
+  }
+}
+
+Result<void> QjlSketch::Project(MatrixView<const float> rows, MatrixView<float> projected) const {
+  TQ_CHECK(CheckShape("rows", rows.cols, rows.stride, rows.rows, options_.dim));
+  if (projected.rows != rows.rows || projected.cols != options_.sketch_rows ||
+      (projected.rows > 1 && projected.stride < projected.cols)) {
+    return Fail(ErrorCode::kDimensionMismatch, "projected is ", projected.rows, " × ",
+                projected.cols, " with stride ", projected.stride, ", expected ", rows.rows, " × ",
+                options_.sketch_rows);
+  }
+  for (size_t r = 0; r < rows.rows; ++r) ProjectRow(rows.Row(r), projected.Row(r));
+  return {};
+}
+
+Result<SignRows> QjlSketch::Encode(RowsView rows, const ParallelFor& parallel_for) const {
+  SignRows encoded = MakeRows();
+  TQ_CHECK(Append(rows, encoded, parallel_for));
+  return encoded;
+}
+
+Result<void> QjlSketch::Append(RowsView rows, SignRows& into,
+                               const ParallelFor& parallel_for) const {
+  TQ_CHECK(CheckRows(into));
+  TQ_CHECK(CheckShape("rows", rows.cols(), rows.stride(), rows.rows(), options_.dim));
+  const size_t old_size = into.size_;
+  const size_t new_size = old_size + rows.rows();
+  into.signs_.resize(new_size * into.RowBytes());
+  WithNumbers(into.norm_type_, into.norms_f16_, into.norms_f32_,
+              [&](auto& norms) { norms.resize(new_size); });
+  into.size_ = new_size;
+  FirstFailure failure;
+  ForRowSpans(parallel_for, rows.rows(), kTaskRows, [&](size_t first, size_t count) {
+    std::vector<float> direction(options_.dim);
+    std::vector<float> projected(options_.sketch_rows);
+    for (size_t r = first; r < first + count; ++r) {
+      if (auto done = EncodeRow(rows, r, direction, projected, old_size + r, into); !done) {
+        failure.Report(first, std::move(done).error());
+        return;
+      }
+    }
+  });
+  Result<void> result = std::move(failure).Take();
+  if (!result) (void)into.Truncate(old_size);
+  return result;
+}
+
+Result<void> QjlSketch::EncodeRow(const RowsView& rows, size_t r, std::span<float> direction,
+                                  std::span<float> projected, size_t at, SignRows& into) const {
+  TQ_TRY(const double norm, ReadDirection("rows", rows, r, direction));
+  TQ_CHECK(WithNumbers(into.norm_type_, into.norms_f16_, into.norms_f32_,
+                       [&](auto& norms) { return StoreNumber("norm", r, norm, norms[at]); }));
+  if (norm == 0.0) return {};  // no direction: all signs stay +
+  ProjectRow(direction.data(), projected.data());
+  PackSigns(projected, std::span(into.signs_).subspan(at * into.RowBytes(), into.RowBytes()));
+  return {};
+}
+
+Result<SignRows> QjlSketch::Import(std::span<const uint8_t> signs,
+                                   std::span<const float> norms) const {
+  SignRows rows = MakeRows();
+  const size_t row_bytes = rows.RowBytes();
+  if (signs.size() / row_bytes != norms.size() || signs.size() % row_bytes != 0) {
+    return Fail(ErrorCode::kDimensionMismatch, "signs has ", signs.size(), " bytes, ", norms.size(),
+                " rows of ", row_bytes, " bytes were expected");
+  }
+  rows.signs_.assign(signs.begin(), signs.end());
+  rows.size_ = norms.size();
+  const size_t bits_in_last = options_.sketch_rows % 8;
+  for (size_t r = 0; r < rows.size_; ++r) {
+    if (bits_in_last != 0 && rows.SignsOf(r).back() >> bits_in_last != 0) {
+      return Fail(ErrorCode::kCorruptData, "signs[", r, "] has padding bits that are not zero");
+    }
+  }
+  const auto import_norms = [&](auto& stored) -> Result<void> {
+    stored.resize(norms.size());
+    for (size_t r = 0; r < norms.size(); ++r) {
+      TQ_CHECK(ImportNumber("norms", r, norms[r], stored[r]));
+    }
+    return {};
+  };
+  if (auto done = WithNumbers(rows.norm_type_, rows.norms_f16_, rows.norms_f32_, import_norms);
+      !done) {
+    return std::unexpected(std::move(done).error());
+  }
+  return rows;
+}
+
+Result<void> QjlSketch::Export(const SignRows& rows, std::span<uint8_t> signs,
+                               std::span<float> norms) const {
+  TQ_CHECK(CheckRows(rows));
+  if (signs.size() != rows.signs_.size() || norms.size() != rows.size_) {
+    return Fail(ErrorCode::kDimensionMismatch, "signs and norms have ", signs.size(), " and ",
+                norms.size(), " elements, ", rows.size_, " rows need ", rows.signs_.size(), " and ",
+                rows.size_);
+  }
+  std::ranges::copy(rows.signs_, signs.begin());
+  for (size_t r = 0; r < rows.size_; ++r) norms[r] = rows.NormOf(r);
+  return {};
+}
+
+void QjlSketch::DecodeRow(const SignRows& encoded, size_t r, std::span<double> sums,
+                          float* out) const {
+  const size_t dim = options_.dim;
+  const std::span<const uint8_t> signs = encoded.SignsOf(r);
+  std::ranges::fill(sums, 0.0);
+  if (matrix_) {
+    for (size_t i = 0; i < options_.sketch_rows; ++i) {
+      const float* matrix_row = matrix_->data() + i * dim;
+      const double sign = IsNegative(signs, i) ? -1.0 : 1.0;
+      for (size_t j = 0; j < dim; ++j) sums[j] += sign * static_cast<double>(matrix_row[j]);
+    }
+  } else {
+    std::vector<float> rotated(dim);
+    const double length = std::sqrt(static_cast<double>(dim));
+    for (size_t which = 0; which < rotations_->size(); ++which) {
+      const size_t first = which * dim;
+      for (size_t i = 0; i < dim; ++i) {
+        const bool kept = first + i < options_.sketch_rows;
+        rotated[i] = !kept ? 0.0f : IsNegative(signs, first + i) ? -1.0f : 1.0f;
+      }
+      (void)(*rotations_)[which].ApplyInverse({rotated.data(), 1, dim}, {rotated.data(), 1, dim});
+      for (size_t j = 0; j < dim; ++j) sums[j] += length * static_cast<double>(rotated[j]);
+    }
+  }
+  const double factor = estimator_constant_ * static_cast<double>(encoded.NormOf(r));
+  for (size_t j = 0; j < dim; ++j) out[j] = static_cast<float>(factor * sums[j]);
+}
+
+Result<void> QjlSketch::Decode(const SignRows& encoded, MatrixView<float> out,
+                               const ParallelFor& parallel_for) const {
+  TQ_CHECK(CheckRows(encoded));
+  TQ_CHECK(CheckDecoded(out, encoded.size_, options_.dim));
+  ForRowSpans(parallel_for, encoded.size_, kTaskRows, [&](size_t first, size_t count) {
+    std::vector<double> sums(options_.dim);
+    for (size_t r = first; r < first + count; ++r) DecodeRow(encoded, r, sums, out.Row(r));
+  });
+  return {};
+}
+
+Result<SignQueries> QjlSketch::Prepare(MatrixView<const float> queries) const {
+  TQ_CHECK(CheckShape("queries", queries.cols, queries.stride, queries.rows, options_.dim));
+  const size_t sums_per_query = 32 * CeilDivide(options_.sketch_rows, 8);
+  SignQueries prepared;
+  prepared.size_ = queries.rows;
+  prepared.sketch_rows_ = options_.sketch_rows;
+  prepared.sketch_fingerprint_ = fingerprint_;
+  prepared.sums_.resize(queries.rows * sums_per_query);
+  prepared.norms_.resize(queries.rows);
+  std::vector<float> direction(options_.dim);
+  std::vector<float> projected(options_.sketch_rows);
+  for (size_t q = 0; q < queries.rows; ++q) {
+    TQ_TRY(const double norm, ReadDirection("queries", queries, q, direction));
+    ProjectRow(direction.data(), projected.data());
+    FillNibbleSums(projected, prepared.sums_.data() + q * sums_per_query);
+    prepared.norms_[q] = norm * estimator_constant_;
+  }
+  return prepared;
+}
+
+Result<void> QjlSketch::Score(const SignQueries& queries, const SignRows& encoded,
+                              MatrixView<float> scores, const ParallelFor& parallel_for) const {
+  TQ_CHECK(CheckRows(encoded));
+  if (queries.sketch_fingerprint_ != fingerprint_) {
+    return Fail(ErrorCode::kInvalidArgument, "the queries were prepared by another sketch");
+  }
+  TQ_CHECK(CheckScores(scores, queries.size_, encoded.size_));
+  const size_t sums_per_query = 32 * encoded.RowBytes();
+  ForRowSpans(parallel_for, encoded.size_, kTaskRows, [&](size_t first, size_t count) {
+    for (size_t q = 0; q < queries.size_; ++q) {
+      const float* sums = queries.sums_.data() + q * sums_per_query;
+      for (size_t r = first; r < first + count; ++r) {
+        const double norms = queries.norms_[q] * static_cast<double>(encoded.NormOf(r));
+        scores.Row(q)[r] = static_cast<float>(norms * SumOfNibbles(encoded.SignsOf(r), sums));
+      }
+    }
+  });
+  return {};
+}
+
+}  // namespace turboquant

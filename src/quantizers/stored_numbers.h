@@ -1,0 +1,82 @@
+// Norms and radii kept as f16 or f32: of the two vectors that rows hold, only the one the type
+// names is in use.
+#ifndef TURBOQUANT_SRC_QUANTIZERS_STORED_NUMBERS_H_
+#define TURBOQUANT_SRC_QUANTIZERS_STORED_NUMBERS_H_
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+#include "src/base/failure.h"
+#include "src/base/half.h"
+#include "turboquant/mse_quantizer.h"
+
+namespace turboquant {
+
+inline float NumberAt(uint16_t stored) { return F16ToF32({stored}); }
+inline float NumberAt(float stored) { return stored; }
+
+// Rounds `number` to the type of `stored`. Errors: kInvalidArgument if it does not fit.
+inline Result<void> StoreNumber(std::string_view name, size_t row, double number,
+                                uint16_t& stored) {
+  const Float16 half = F32ToF16(static_cast<float>(number));
+  if ((half.bits & 0x7C00u) == 0x7C00u) {
+    return Fail(ErrorCode::kInvalidArgument, "rows[", row, "] has ", name, " ", number,
+                ", more than an f16 holds (65504): use ScaleType::kF32");
+  }
+  stored = half.bits;
+  return {};
+}
+inline Result<void> StoreNumber(std::string_view name, size_t row, double number, float& stored) {
+  const float narrowed = static_cast<float>(number);
+  if (std::isinf(narrowed)) {
+    return Fail(ErrorCode::kInvalidArgument, "rows[", row, "] has ", name, " ", number,
+                ", more than an f32 holds");
+  }
+  stored = narrowed;
+  return {};
+}
+
+// The same for a number from outside, which must be exact. Errors: kCorruptData naming `at`.
+template <class Stored>
+Result<void> ImportNumber(std::string_view name, size_t at, float number, Stored& stored) {
+  if (!(number >= 0.0f) || std::isinf(number)) {
+    return Fail(ErrorCode::kCorruptData, name, "[", at, "] is ", static_cast<double>(number),
+                ", not a finite number >= 0");
+  }
+  Stored narrowed{};
+  if (!StoreNumber(name, at, static_cast<double>(number), narrowed) ||
+      NumberAt(narrowed) != number) {
+    return Fail(ErrorCode::kCorruptData, name, "[", at, "] is ", static_cast<double>(number),
+                ", which no f16 equals");
+  }
+  stored = narrowed;
+  return {};
+}
+
+// use(vector) with the vector that `type` names.
+template <class Halves, class Floats, class Use>
+decltype(auto) WithNumbers(ScaleType type, Halves& f16, Floats& f32, const Use& use) {
+  return type == ScaleType::kF16 ? use(f16) : use(f32);
+}
+
+// Appends a copy of `tail`, which may be `numbers` itself.
+template <class T>
+void AppendAll(std::vector<T>& numbers, const std::vector<T>& tail) {
+  const size_t count = tail.size();  // before `numbers` grows
+  const size_t old_size = numbers.size();
+  numbers.resize(old_size + count);
+  std::copy_n(tail.data(), count, numbers.data() + old_size);
+}
+
+template <class T>
+void EraseFront(std::vector<T>& numbers, size_t count) {
+  numbers.erase(numbers.begin(), numbers.begin() + static_cast<ptrdiff_t>(count));
+}
+
+}  // namespace turboquant
+
+#endif  // TURBOQUANT_SRC_QUANTIZERS_STORED_NUMBERS_H_

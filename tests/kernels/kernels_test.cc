@@ -1,0 +1,334 @@
+// Every kernel on every backend of this CPU against its definition in reference.cc: bit for bit.
+#include "src/kernels/kernels.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "src/base/half.h"
+#include "src/kernels/line_layout.h"
+#include "tests/kernels/kernel_tables.h"
+
+namespace turboquant::kernels {
+namespace {
+
+// Around every vector width in use, and the dims of real models.
+const std::vector<size_t> kDims = {2,  3,  4,  5,  7,  8,  9,   15,  16,  17,  31,  32,  33,  47,  48,
+                                   63, 64, 65, 80, 96, 97, 112, 127, 128, 129, 160, 192, 255, 256, 257,
+                                   384, 576, 1023, 1024, 1536, 2048, 2049, 4100};
+
+std::vector<float> Normal(size_t count, unsigned seed) {
+  std::mt19937 generator(seed);
+  std::normal_distribution<float> normal;
+  std::vector<float> values(count);
+  for (float& x : values) x = normal(generator);
+  return values;
+}
+
+std::vector<uint32_t> RandomMasks(size_t count, unsigned seed) {
+  std::mt19937 generator(seed);
+  std::vector<uint32_t> masks(count);
+  for (uint32_t& mask : masks) mask = generator() & 0x80000000u;
+  return masks;
+}
+
+size_t MasksPerRound(size_t dim) {
+  const size_t p = std::bit_floor(dim);
+  return p == dim ? dim : dim + p;
+}
+
+// A symmetric int8 codebook of the shape the product ships, or an arbitrary one.
+struct TestBook {
+  std::vector<int16_t> levels = std::vector<int16_t>(256);
+  std::vector<int16_t> thresholds;
+  std::vector<int16_t> cells;
+  std::vector<uint8_t> first_codes;
+  EncodePlan encode{};
+  ScorePlan score{};
+
+  TestBook(size_t dim, int bits, int candidates, bool symmetric, const std::vector<uint32_t>& masks,
+           int rounds) {
+    const int codes = 1 << bits;
+    const double step = 8.0 / codes;  // in sigma
+    for (int i = 0; i < codes; ++i) {
+      const double skew = symmetric ? 0.0 : 0.3 * step;
+      const double centroid = (i - codes / 2 + 0.5) * step * 0.7 + skew;
+      levels[i] = static_cast<int16_t>(std::lround(centroid * (symmetric && bits <= 4 ? 30 : 1024)));
+    }
+    thresholds.assign(256 * candidates, 32767);
+    for (int k = 0; k < candidates; ++k) {
+      for (int i = 0; i + 1 < codes; ++i) {
+        const double unit = symmetric && bits <= 4 ? 30.0 : 1024.0;
+        const double boundary = 0.5 * (levels[i] + levels[i + 1]) / unit * kGridPerSigma;
+        // A little off the midpoint, or symmetric thresholds would meet a tie.
+        const double shifted = symmetric && i != codes / 2 - 1 ? boundary * 1.0001 : boundary;
+        thresholds[k * 256 + i] = ScaledThreshold(static_cast<int64_t>(std::floor(shifted)),
+                                                  candidates == 1 ? 16384 : kCandidateQ14[k]);
+      }
+    }
+    const bool magnitudes = symmetric && bits <= 4 && IsSymmetric(codes, candidates);
+    encode = {{dim, rounds, masks.data()}, bits, candidates, codes, thresholds.data(), levels.data(), magnitudes, nullptr, nullptr};
+    first_codes.resize(candidates * kFirstCodes);
+    MakeFirstCodes(encode, first_codes.data());
+    encode.first_codes = first_codes.data();
+    if (magnitudes) {
+      cells.resize(candidates * 2 * kCells);
+      if (MakeCells(encode, cells.data())) encode.cells = cells.data();
+    }
+    score = {dim, bits, codes, levels.data(), symmetric && bits <= 4};
+  }
+
+  bool IsSymmetric(int codes, int candidates) const {
+    for (int k = 0; k < candidates; ++k) {
+      const int16_t* t = thresholds.data() + k * 256;
+      if (t[codes / 2 - 1] != 0) return false;
+      for (int i = codes / 2; i + 1 < codes; ++i) {
+        if (t[codes - 2 - i] != -t[i] - 1) return false;
+      }
+    }
+    return true;
+  }
+};
+
+class KernelsTest : public testing::TestWithParam<const KernelTable*> {
+ protected:
+  const KernelTable& table() const { return *GetParam(); }
+};
+
+TEST_P(KernelsTest, NormSquaredEqualsReference) {
+  for (const size_t dim : kDims) {
+    std::vector<float> row = Normal(dim + 1, 1);
+    row.back() = std::nanf("");  // must not be read into the sum
+    EXPECT_EQ(table().norm_squared(row.data(), dim), reference::NormSquared(row.data(), dim)) << dim;
+    row[dim / 2] = INFINITY;
+    EXPECT_FALSE(std::isfinite(table().norm_squared(row.data(), dim))) << dim;
+  }
+}
+
+TEST_P(KernelsTest, RotateAndInverseEqualReference) {
+  for (const size_t dim : kDims) {
+    for (int rounds = 0; rounds <= 3; ++rounds) {
+      const auto masks = RandomMasks(rounds * MasksPerRound(dim), 7);
+      const RotationPlan plan = {dim, rounds, masks.data()};
+      std::vector<float> actual = Normal(dim + 1, 2);
+      actual[dim] = 12345.0f;  // a guard
+      std::vector<float> expected = actual;
+      table().rotate(plan, actual.data());
+      reference::Rotate(plan, expected.data());
+      ASSERT_EQ(0, std::memcmp(actual.data(), expected.data(), actual.size() * 4)) << dim << " " << rounds;
+      table().rotate_inverse(plan, actual.data());
+      reference::RotateInverse(plan, expected.data());
+      ASSERT_EQ(0, std::memcmp(actual.data(), expected.data(), actual.size() * 4)) << dim << " " << rounds;
+    }
+  }
+}
+
+TEST_P(KernelsTest, EncodeRowsEqualsReference) {
+  int symmetric_seen = 0;
+  int cells_seen = 0;
+  for (const size_t dim : kDims) {
+    for (int bits = 1; bits <= 8; ++bits) {
+      for (const int candidates : {1, kCandidates}) {
+        if (dim > 300 && candidates > 1 && bits > 4) continue;  // the reference would take minutes
+        for (const bool values : {false, true}) {
+          const int rounds = static_cast<int>(dim % 3);
+          const auto masks = RandomMasks(3 * MasksPerRound(dim), 11);
+          const TestBook book(dim, bits, candidates, bits % 2 == 0 || dim % 2 == 0, masks, rounds);
+          symmetric_seen += book.encode.symmetric;
+          cells_seen += book.encode.cells != nullptr;
+          const size_t rows = dim > 1000 ? 3 : 6;
+          const size_t first_lane = dim % 13;
+          std::vector<float> input = Normal(rows * (dim + 3), 3);
+          input[1] = 40.0f;  // a peak beyond the grid
+          std::vector<float> gains(rows, 4096.0f);
+          gains[rows - 2] = 0.0f;
+          gains[0] = 3.7f;
+          for (size_t r = 1; r < rows; ++r) gains[r] = gains[r] * (r == 2 ? 0.9f : 1.1f) * (gains[r] != 0);
+          for (int round = 0; round < rounds; ++round) {
+            if (std::has_single_bit(dim)) {
+              for (float& gain : gains) gain /= std::sqrt(static_cast<float>(dim));
+            }
+          }
+          const size_t blocks_bytes =
+              2 * (values ? ValueBlockBytes(dim, bits) : KeyBlockBytes(dim, bits));
+          std::vector<uint8_t> actual(blocks_bytes + 1, 0), expected(blocks_bytes + 1, 0);
+          std::vector<RowSums> actual_sums(rows), expected_sums(rows);
+          table().encode_rows(book.encode, input.data(), dim + 3, rows, gains.data(),
+                              {actual.data(), dim, bits, values}, first_lane, actual_sums.data());
+          reference::EncodeRows(book.encode, input.data(), dim + 3, rows, gains.data(),
+                                {expected.data(), dim, bits, values}, first_lane, expected_sums.data());
+          ASSERT_EQ(actual, expected) << "dim " << dim << " bits " << bits << " values " << values
+                                      << " candidates " << candidates;
+          for (size_t r = 0; r < rows; ++r) {
+            ASSERT_EQ(actual_sums[r].grid_level, expected_sums[r].grid_level) << dim << " " << bits;
+            ASSERT_EQ(actual_sums[r].level_level, expected_sums[r].level_level) << dim << " " << bits;
+          }
+        }
+      }
+    }
+  }
+  // The fast paths were really among what ran.
+  EXPECT_GT(symmetric_seen, 100);
+  EXPECT_GT(cells_seen, 100);
+}
+
+TEST_P(KernelsTest, DequantizeEqualsReference) {
+  std::mt19937 generator(10);
+  for (const size_t dim : kDims) {
+    for (int bits = 1; bits <= 8; ++bits) {
+      const TestBook book(dim, bits, 1, dim % 2 == 0, {}, 0);
+      std::vector<uint8_t> codes(dim);
+      for (uint8_t& code : codes) code = static_cast<uint8_t>(generator() & ((1u << bits) - 1));
+      std::vector<float> actual(dim + 1, -7.0f), expected = actual;
+      table().dequantize(book.score, codes.data(), 0.37f, actual.data());
+      reference::Dequantize(book.score, codes.data(), 0.37f, expected.data());
+      ASSERT_EQ(actual, expected) << dim << " " << bits;
+    }
+  }
+}
+
+TEST_P(KernelsTest, MovesOfCodesEqualReferenceAndRoundTrip) {
+  std::mt19937 generator(5);
+  for (const size_t dim : kDims) {
+    if (dim > 600) continue;
+    for (int bits = 1; bits <= 8; ++bits) {
+      const size_t rows = 70;
+      const size_t first_lane = 5;
+      std::vector<uint8_t> codes(rows * dim);
+      for (uint8_t& code : codes) code = static_cast<uint8_t>(generator() & ((1u << bits) - 1));
+      for (const bool values : {false, true}) {
+        const size_t bytes = values ? 2 * ValueBlockBytes(dim, bits) : 5 * KeyBlockBytes(dim, bits);
+        std::vector<uint8_t> actual(bytes, 0), expected(bytes, 0), back(codes.size() + 1, 0xEE);
+        table().pack_codes({actual.data(), dim, bits, values}, first_lane, rows, codes.data());
+        reference::PackCodes({expected.data(), dim, bits, values}, first_lane, rows, codes.data());
+        ASSERT_EQ(actual, expected) << dim << " " << bits << " " << values;
+        table().unpack_codes({actual.data(), dim, bits, values}, first_lane, rows, back.data());
+        ASSERT_EQ(back.back(), 0xEE);
+        back.pop_back();
+        ASSERT_EQ(back, codes) << dim << " " << bits << " " << values;
+      }
+    }
+  }
+}
+
+TEST_P(KernelsTest, StreamsEqualReferenceAndRoundTripAtEveryLength) {
+  std::mt19937 generator(6);
+  for (int bits = 1; bits <= 8; ++bits) {
+    for (size_t count = 0; count <= 300; ++count) {
+      std::vector<uint8_t> codes(count);
+      for (uint8_t& code : codes) code = static_cast<uint8_t>(generator() & ((1u << bits) - 1));
+      const size_t bytes = CeilDivide(count * bits, 8);
+      std::vector<uint8_t> actual(bytes + 1, 0xAA), expected(bytes + 1, 0xAA), back(count + 1, 0xEE);
+      table().pack_stream(codes.data(), bits, count, actual.data());
+      reference::PackStream(codes.data(), bits, count, expected.data());
+      ASSERT_EQ(actual, expected) << bits << " " << count;
+      table().unpack_stream(actual.data(), bits, count, back.data());
+      ASSERT_EQ(back.back(), 0xEE);
+      back.pop_back();
+      ASSERT_EQ(back, codes) << bits << " " << count;
+    }
+  }
+}
+
+struct Digits {
+  std::vector<int8_t> high, low;
+  std::vector<float> factors;
+  QueryDigits View(size_t dim, size_t queries, bool two) const {
+    return {high.data(), two ? low.data() : nullptr, PaddedDim(dim), queries, factors.data()};
+  }
+};
+
+Digits RandomDigits(size_t dim, size_t queries, bool extreme) {
+  std::mt19937 generator(9);
+  Digits digits;
+  const size_t stride = PaddedDim(dim);
+  digits.high.resize(queries * stride);
+  digits.low.resize(queries * stride);
+  digits.factors = Normal(queries, 4);
+  for (size_t q = 0; q < queries; ++q) {
+    for (size_t j = 0; j < dim; ++j) {
+      digits.high[q * stride + j] = static_cast<int8_t>(extreme ? (q % 2 ? -63 : 63) : int(generator() % 127) - 63);
+      digits.low[q * stride + j] = static_cast<int8_t>(extreme ? (q % 2 ? -64 : 63) : int(generator() % 128) - 64);
+    }
+  }
+  return digits;
+}
+
+TEST_P(KernelsTest, ScoreKeysEqualsReference) {
+  std::mt19937 generator(8);
+  for (const size_t dim : kDims) {
+    if (dim > 2100) continue;
+    for (int bits = 1; bits <= 8; ++bits) {
+      if (dim > 300 && bits > 4) continue;
+      const TestBook book(dim, bits, 1, true, {}, 0);
+      const size_t blocks = dim > 300 ? 2 : 3;
+      std::vector<uint8_t> packed(blocks * KeyBlockBytes(dim, bits));
+      for (uint8_t& byte : packed) byte = static_cast<uint8_t>(generator());
+      std::vector<uint16_t> f16(16 * blocks);
+      for (uint16_t& scale : f16) scale = F32ToF16(static_cast<float>(generator() % 100) * 0.37f).bits;
+      std::vector<float> f32 = Normal(16 * blocks, 12);
+      const size_t stride = 16 * blocks + 5;
+      for (const size_t queries : {1, 2, 3, 4, 5, 8, 11}) {
+        const Digits digits = RandomDigits(dim, queries, false);
+        for (const bool two : {false, true}) {
+          for (const bool half : {false, true}) {
+            const RowScales scales = {half ? f16.data() : nullptr, half ? nullptr : f32.data()};
+            std::vector<float> actual(queries * stride, -1.0f), expected = actual;
+            table().score_keys(book.score, packed.data(), blocks, scales,
+                               digits.View(dim, queries, two), actual.data(), stride);
+            reference::ScoreKeys(book.score, packed.data(), blocks, scales,
+                                 digits.View(dim, queries, two), expected.data(), stride);
+            ASSERT_EQ(actual, expected) << dim << " bits " << bits << " queries " << queries << " " << two;
+          }
+        }
+      }
+    }
+  }
+}
+
+// Acceptance row 24b: every operand at its extreme; int32 must hold to dim 2048, int64 beyond.
+TEST_P(KernelsTest, ScoreKeysDoesNotOverflowAtTheExtremes) {
+  for (const size_t dim : {1536u, 2048u, 2080u, 4096u}) {
+    for (const int bits : {1, 2, 3, 4, 8}) {
+      std::vector<int16_t> levels(256);
+      for (int i = 0; i < (1 << bits); ++i) {
+        levels[i] = static_cast<int16_t>(bits == 8 ? i - 127 : (i < (1 << (bits - 1)) ? -127 : 127));
+      }
+      const ScorePlan plan = {dim, bits, bits == 8 ? 255 : 1 << bits, levels.data(), true};
+      for (const bool top : {false, true}) {
+        std::vector<uint8_t> codes(16 * dim, static_cast<uint8_t>(top ? plan.codes - 1 : 0));
+        std::vector<uint8_t> packed(KeyBlockBytes(dim, bits), 0);
+        reference::PackCodes({packed.data(), dim, bits, false}, 0, 16, codes.data());
+        const Digits digits = RandomDigits(dim, 3, true);
+        std::vector<float> ones(16, 1.0f), actual(3 * 16);
+        Digits unit = digits;
+        unit.factors.assign(3, 1.0f);
+        table().score_keys(plan, packed.data(), 1, {nullptr, ones.data()}, unit.View(dim, 3, true),
+                           actual.data(), 16);
+        const double level = levels[top ? plan.codes - 1 : 0];
+        for (size_t q = 0; q < 3; ++q) {
+          const double digit = q % 2 ? -63.0 * 128 - 64 : 8127.0;
+          EXPECT_EQ(actual[q * 16], static_cast<float>(level * digit * static_cast<double>(dim)))
+              << dim << " bits " << bits;
+        }
+      }
+    }
+  }
+}
+
+TEST(KernelTablesTest, Avx512KernelsAreAmongThem) {
+  if (EmulatedAvx512Kernels() == nullptr) GTEST_SKIP() << "SIMDe headers were not found";
+  EXPECT_EQ(EmulatedAvx512Kernels()->backend, Backend::kAvx512);
+}
+
+INSTANTIATE_TEST_SUITE_P(Backends, KernelsTest, testing::ValuesIn(TestedTables()),
+                         [](const auto& info) { return TableName(*info.param); });
+
+}  // namespace
+}  // namespace turboquant::kernels
