@@ -23,7 +23,8 @@ inline std::vector<float> NormalRows(size_t rows, size_t dim, unsigned seed = 1)
 
 // A clone for each x86-64 level, chosen at run time: the baselines get the same CPU as the kernels.
 #if defined(__x86_64__)
-#define TQ_BENCH_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#define TQ_BENCH_CLONES \
+  __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else
 #define TQ_BENCH_CLONES
 #endif
@@ -45,8 +46,9 @@ TQ_BENCH_CLONES inline uint64_t ReadBytes(const uint8_t* bytes, size_t count) {
 // bytes read or written.
 inline void ReportRows(benchmark::State& state, size_t rows, size_t queries, double bytes_per_row) {
   const double items = static_cast<double>(state.iterations()) * static_cast<double>(rows);
-  state.counters["ns_per_row"] = benchmark::Counter(
-      items * static_cast<double>(queries) * 1e-9, benchmark::Counter::kIsRate | benchmark::Counter::kInvert);
+  state.counters["ns_per_row"] =
+      benchmark::Counter(items * static_cast<double>(queries) * 1e-9,
+                         benchmark::Counter::kIsRate | benchmark::Counter::kInvert);
   state.counters["bytes_per_row"] = bytes_per_row;
   state.counters["GB/s"] =
       benchmark::Counter(items * bytes_per_row * 1e-9, benchmark::Counter::kIsRate);

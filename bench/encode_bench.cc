@@ -13,10 +13,11 @@ void Encode(benchmark::State& state) {
   const size_t dim = static_cast<size_t>(state.range(0));
   const int bits = static_cast<int>(state.range(1));
   const Tiling tiling = state.range(4) != 0 ? Tiling::kValues : Tiling::kKeys;
-  const MseQuantizer quantizer = MakeQuantizer({.dim = dim,
-                                                .bits = bits,
-                                                .scale_search = state.range(3) != 0,
-                                                .rotation_rounds = static_cast<int>(state.range(2))});
+  const MseQuantizer quantizer =
+      MakeQuantizer({.dim = dim,
+                     .bits = bits,
+                     .scale_search = state.range(3) != 0,
+                     .rotation_rounds = static_cast<int>(state.range(2))});
   const auto input = NormalRows(kRows, dim);
   MseRows rows = quantizer.MakeRows(tiling);
   for (auto _ : state) {
@@ -35,7 +36,8 @@ BENCHMARK(Encode)
 
 void Decode(benchmark::State& state) {
   const size_t dim = static_cast<size_t>(state.range(0));
-  const MseQuantizer quantizer = MakeQuantizer({.dim = dim, .bits = static_cast<int>(state.range(1))});
+  const MseQuantizer quantizer =
+      MakeQuantizer({.dim = dim, .bits = static_cast<int>(state.range(1))});
   const auto input = NormalRows(kRows, dim);
   const auto rows = quantizer.Encode(MatrixView<const float>(input.data(), kRows, dim));
   std::vector<float> out(kRows * dim);
@@ -49,7 +51,8 @@ BENCHMARK(Decode)->ArgNames({"dim", "bits"})->ArgsProduct({{64, 128, 256}, {2, 3
 
 void ImportCanonical(benchmark::State& state) {
   const size_t dim = static_cast<size_t>(state.range(0));
-  const MseQuantizer quantizer = MakeQuantizer({.dim = dim, .bits = static_cast<int>(state.range(1))});
+  const MseQuantizer quantizer =
+      MakeQuantizer({.dim = dim, .bits = static_cast<int>(state.range(1))});
   const auto input = NormalRows(kRows, dim);
   const auto rows = quantizer.Encode(MatrixView<const float>(input.data(), kRows, dim));
   std::vector<uint8_t> packed(kRows * rows->CanonicalRowBytes());
@@ -63,7 +66,9 @@ void ImportCanonical(benchmark::State& state) {
   }
   ReportRows(state, kRows, 1, static_cast<double>(rows->CanonicalRowBytes()));
 }
-BENCHMARK(ImportCanonical)->ArgNames({"dim", "bits", "values"})->ArgsProduct({{128}, {2, 3, 4}, {0, 1}});
+BENCHMARK(ImportCanonical)
+    ->ArgNames({"dim", "bits", "values"})
+    ->ArgsProduct({{128}, {2, 3, 4}, {0, 1}});
 
 void CopyRows(benchmark::State& state) {
   const size_t dim = static_cast<size_t>(state.range(0));

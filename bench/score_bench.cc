@@ -13,8 +13,8 @@ constexpr size_t kDim = 128;
 using Vector __attribute__((vector_size(32))) = float;
 
 // scores[q * keys + k] = <query q, key k>, key after key so that the keys are read once.
-TQ_BENCH_CLONES void DotF32(const float* keys, size_t key_count, const float* queries, size_t query_count,
-                            float* scores) {
+TQ_BENCH_CLONES void DotF32(const float* keys, size_t key_count, const float* queries,
+                            size_t query_count, float* scores) {
   for (size_t k = 0; k < key_count; ++k) {
     for (size_t q = 0; q < query_count; ++q) {
       Vector sums[4] = {};
@@ -45,7 +45,8 @@ void Score(benchmark::State& state) {
   MseRows rows = quantizer.MakeRows();
   const auto input = NormalRows(4096, kDim);
   for (size_t done = 0; done < keys; done += 4096) {
-    (void)quantizer.Append(MatrixView<const float>(input.data(), std::min<size_t>(4096, keys - done), kDim), rows);
+    (void)quantizer.Append(
+        MatrixView<const float>(input.data(), std::min<size_t>(4096, keys - done), kDim), rows);
   }
   const auto query_rows = NormalRows(queries, kDim, 2);
   const auto prepared = quantizer.Prepare({query_rows.data(), queries, kDim},
@@ -56,7 +57,8 @@ void Score(benchmark::State& state) {
     benchmark::DoNotOptimize(scores.data());
   }
   state.SetLabel(std::string(BackendName(quantizer.backend())));
-  ReportRows(state, keys, queries, static_cast<double>(rows.blocks().size()) / static_cast<double>(keys));
+  ReportRows(state, keys, queries,
+             static_cast<double>(rows.blocks().size()) / static_cast<double>(keys));
 }
 BENCHMARK(Score)
     ->ArgNames({"bits", "queries", "digits", "keys"})

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "src/storage/checked_tensors.h"
@@ -21,15 +22,16 @@ void Require(bool holds) {
 
 // Imported where that is cheap: what passed as a file must make rows or fail cleanly.
 void Import(const EncodedRowsFile& file) {
-  const size_t kSmallDim = 128;
+  constexpr size_t kSmallDim = 128;
   if (std::stoul(file.options.at("dim")) > kSmallDim) return;
   if (file.method == "mse") {
     if (const auto loaded = turboquant::ImportMseRows(file)) {
       Require(loaded->rows.size() == file.rows);
       const auto exported = turboquant::ExportRows(loaded->quantizer, loaded->rows);
       Require(exported.has_value());
-      Require(turboquant::SerializeEncodedRows(*exported) ==
-              turboquant::SerializeEncodedRows(file));
+      const auto written = turboquant::SerializeEncodedRows(*exported);
+      Require(written.has_value());
+      Require(*written == turboquant::SerializeEncodedRows(file).value());
     }
   } else if (file.method == "prod") {
     (void)turboquant::ImportProdRows(file);

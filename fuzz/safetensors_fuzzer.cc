@@ -32,11 +32,10 @@ void RequireRoundTrip(const SafetensorsFile& file) {
   const auto again = SafetensorsFile::FromBytes(*written);
   Require(again.has_value());
   Require(again->metadata() == file.metadata());
-  Require(std::ranges::equal(
-      again->tensors(), file.tensors(), [](const auto& a, const auto& b) {
-        return a.name == b.name && a.type == b.type && a.shape == b.shape &&
-               std::ranges::equal(a.bytes, b.bytes);
-      }));
+  Require(std::ranges::equal(again->tensors(), file.tensors(), [](const auto& a, const auto& b) {
+    return a.name == b.name && a.type == b.type && a.shape == b.shape &&
+           std::ranges::equal(a.bytes, b.bytes);
+  }));
   Require(turboquant::SerializeSafetensors(again->tensors(), again->metadata()) == *written);
 }
 

@@ -210,7 +210,10 @@ def main():
     write(folder / "random.json", random_golden())
     write(folder / "rotation.json", rotation_golden())
     write(folder / "codebook.json", codebook_golden())
-    write(folder / "mse.json", {"dims": [mse_golden(i, dim) for i, dim in enumerate(MSE_DIMS)]})
+    write(folder / "mse.json", {
+        "candidates_q14": mse.CANDIDATES_Q14,
+        "dims": [mse_golden(i, dim) for i, dim in enumerate(MSE_DIMS)],
+    })
     write(folder / "sketch.json", sketch_golden())
 
 

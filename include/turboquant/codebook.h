@@ -25,8 +25,8 @@ enum class CodebookDensity {
 };
 
 struct CodebookOptions {
-  size_t dim = 0;  // >= 2
-  int bits = 4;    // 1 to 8
+  size_t dim = 0;                               // >= 2
+  int bits = 4;                                 // 1 to 8
   CodebookKind kind = CodebookKind::kLloydMax;  // kLloydMax or kUniform
   CodebookDensity density = CodebookDensity::kAuto;
 };
@@ -43,7 +43,8 @@ class Codebook {
   // A codebook of the caller's own: `centroids` are 2^bits finite, strictly ascending values within
   // +-8 sigma, each rounded to the grid of 1/1024 sigma (they must stay distinct on it).
   // Errors: kInvalidArgument naming the first centroid that breaks this.
-  [[nodiscard]] static Result<Codebook> FromCentroids(size_t dim, std::span<const double> centroids);
+  [[nodiscard]] static Result<Codebook> FromCentroids(size_t dim,
+                                                      std::span<const double> centroids);
 
   size_t dim() const { return dim_; }
   int bits() const { return bits_; }
@@ -66,8 +67,8 @@ class Codebook {
   // Midpoint between centroids i and i + 1, in sigma; i < size() - 1.
   double Boundary(size_t i) const { return 0.5 * (levels_[i] + levels_[i + 1]) * step_; }
 
-  // Identifies levels and step in files: CRC-32 of the int16 levels, little-endian, then of the step
-  // as a binary64, little-endian.
+  // Identifies levels and step in files: CRC-32 of the int16 levels, little-endian, then of the
+  // step as a binary64, little-endian.
   uint32_t fingerprint() const { return fingerprint_; }
 
   // Expected squared error per unit of squared norm on the density it was made for, computed by

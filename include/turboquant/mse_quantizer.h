@@ -54,7 +54,7 @@ struct MseOptions {
   CodebookKind codebook = CodebookKind::kLloydMax;
   CodebookDensity density = CodebookDensity::kAuto;
   std::optional<Codebook> custom_codebook = {};  // with kCustom; its dim and bits must agree
-  bool require_unit_norm = false;           // refuse rows with | |x| - 1 | > unit_norm_tolerance
+  bool require_unit_norm = false;  // refuse rows with | |x| - 1 | > unit_norm_tolerance
   float unit_norm_tolerance = 1e-4f;
   uint64_t seed = 42;
   RandomStream stream = {};
@@ -125,9 +125,7 @@ class MseRows {
     T* allocate(size_t n) {
       return static_cast<T*>(::operator new(n * sizeof(T), std::align_val_t{64}));
     }
-    void deallocate(T* p, size_t n) {
-      ::operator delete(p, n * sizeof(T), std::align_val_t{64});
-    }
+    void deallocate(T* p, size_t n) { ::operator delete(p, n * sizeof(T), std::align_val_t{64}); }
     bool operator==(const AlignedAllocator&) const { return true; }
   };
 
@@ -157,8 +155,8 @@ class MseQueries {
   size_t dim_ = 0;
   int digits_ = 2;
   uint64_t quantizer_fingerprint_ = 0;
-  std::vector<int8_t> high_;  // [size × padded dim]
-  std::vector<int8_t> low_;   // empty with one digit
+  std::vector<int8_t> high_;    // [size × padded dim]
+  std::vector<int8_t> low_;     // empty with one digit
   std::vector<float> factors_;  // integer sum × factor × scale = score
 };
 
@@ -198,13 +196,14 @@ class MseQuantizer {
                                     const ParallelFor& parallel_for = {}) const;
 
   // Rows of codes in canonical form (see MseRows) with their scales (f32 values that the scale type
-  // holds exactly). Everything is checked: sizes, padding bits, codes past the codebook, scales that
-  // are negative or not finite (kCorruptData, naming the row).
+  // holds exactly). Everything is checked: sizes, padding bits, codes past the codebook, scales
+  // that are negative or not finite (kCorruptData, naming the row).
   [[nodiscard]] Result<MseRows> ImportCanonical(std::span<const uint8_t> packed,
                                                 std::span<const float> scales,
                                                 Tiling tiling = Tiling::kKeys) const;
 
-  // out [encoded.size() × dim] = scale · Πᵀ centroids. Errors: kDimensionMismatch, kInvalidArgument.
+  // out [encoded.size() × dim] = scale · Πᵀ centroids. Errors: kDimensionMismatch,
+  // kInvalidArgument.
   [[nodiscard]] Result<void> Decode(const MseRows& encoded, MatrixView<float> out,
                                     const ParallelFor& parallel_for = {}) const;
 
@@ -227,7 +226,8 @@ class MseQuantizer {
   struct EncoderTables;  // thresholds and levels as the kernels read them
 
   [[nodiscard]] Result<void> CheckRows(const MseRows& rows) const;
-  [[nodiscard]] Result<void> CheckDecode(const MseRows& encoded, const MatrixView<float>& out) const;
+  [[nodiscard]] Result<void> CheckDecode(const MseRows& encoded,
+                                         const MatrixView<float>& out) const;
   [[nodiscard]] Result<void> EncodeLanes(const RowsView& rows, size_t first_row, size_t count,
                                          size_t first_lane, MseRows& into) const;
   [[nodiscard]] Result<double> RowNorm(const RowsView& rows, size_t r, const float* row) const;

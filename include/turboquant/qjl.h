@@ -21,7 +21,8 @@ enum class SketchKind {
   // sketch_rows × dim independent N(0, 1): the paper's. Unbiased exactly; a matrix in memory.
   kGaussian,
   // Rows of random orthogonal matrices, scaled to length sqrt(dim): less than half the variance at
-  // sketch_rows = dim, O(dim log dim). Three Hadamard rounds; below 32 dims, where those have too few
+  // sketch_rows = dim, O(dim log dim). Three Hadamard rounds; below 32 dims, where those have too
+  // few
   // signs to mix, a dense Haar matrix.
   kOrthogonal,
 };

@@ -35,10 +35,10 @@ struct EncodedRowsFile {
   const TensorView* Find(std::string_view name) const;
 };
 
-// Reads and checks everything: the container (as SafetensorsFile), format, version, checksums, every
-// option the method needs and no other, types, shapes, padding bits, scales. The tensors point into
-// the mapping. Errors: kIo; kCorruptData naming the culprit; kUnsupported for a newer version or an
-// unknown method or dtype; kInvalidArgument for a file of another format.
+// Reads and checks everything: the container (as SafetensorsFile), format, version, checksums,
+// every option the method needs and no other, types, shapes, padding bits, scales. The tensors
+// point into the mapping. Errors: kIo; kCorruptData naming the culprit; kUnsupported for a newer
+// version or an unknown method or dtype; kInvalidArgument for a file of another format.
 [[nodiscard]] Result<EncodedRowsFile> ReadEncodedRows(const std::filesystem::path& path);
 
 // The same over bytes that outlive the result.

@@ -62,8 +62,8 @@ class SafetensorsFile {
  public:
   // Maps the file. Errors: kIo; kCorruptData naming what is wrong: a header above 100 MB or beyond
   // the file, no strict JSON or a name given twice, fields missing, unknown or of the wrong kind, a
-  // shape whose size overflows or is not that of its bytes, holes or overlaps between tensors, bytes
-  // left over; kUnsupported for a dtype this build does not know.
+  // shape whose size overflows or is not that of its bytes, holes or overlaps between tensors,
+  // bytes left over; kUnsupported for a dtype this build does not know.
   [[nodiscard]] static Result<SafetensorsFile> Open(
       const std::filesystem::path& path, UnknownTensors unknown = UnknownTensors::kRefuse);
 

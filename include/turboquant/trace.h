@@ -28,7 +28,7 @@ struct TraceRope {
   };
 
   State state;
-  double theta;             // base of the frequencies, > 0
+  double theta;  // base of the frequencies, > 0
   Pairing pairing;
   size_t rotary_dim;        // leading coordinates that turn; even, 2 to head_dim
   uint64_t first_position;  // position of token 0
@@ -43,8 +43,8 @@ class TraceHead {
   std::optional<uint64_t> head() const { return head_; }
 
   size_t sample_count() const { return samples_; }  // at least 1
-  size_t tokens() const { return tokens_; }    // of one sample; at least 1
-  size_t queries() const { return queries_; }  // of one sample; may be 0
+  size_t tokens() const { return tokens_; }         // of one sample; at least 1
+  size_t queries() const { return queries_; }       // of one sample; may be 0
   size_t head_dim() const { return dim_; }
   size_t total_tokens() const { return samples_ * tokens_; }
   size_t total_queries() const { return samples_ * queries_; }
@@ -88,15 +88,15 @@ class TraceHead {
 // Immutable; safe to share between threads.
 //
 // One head has tensors `keys`, `values` and `queries`, [tokens, dim] or [samples, tokens, dim], of
-// F64, F32, F16 or BF16, and may have `query_positions` of I32, I64, U32 or U64, one for each query;
-// several heads have the same names behind `layers.{l}.heads.{h}.`. Without positions query i is at
-// token i if there are as many as tokens, otherwise all are at the last token. Format, version and
-// checksums are checked where they are; other metadata and other tensors are ignored.
+// F64, F32, F16 or BF16, and may have `query_positions` of I32, I64, U32 or U64, one for each
+// query; several heads have the same names behind `layers.{l}.heads.{h}.`. Without positions query
+// i is at token i if there are as many as tokens, otherwise all are at the last token. Format,
+// version and checksums are checked where they are; other metadata and other tensors are ignored.
 class KvTrace {
  public:
   // Errors: kIo; kCorruptData for a tensor that is missing, an ambiguous name, a position outside
-  // the tokens, a malformed declaration or a broken container; kDimensionMismatch for shapes that do
-  // not agree; kNonFinite naming tensor, sample, token or query, and column; kUnsupported for a
+  // the tokens, a malformed declaration or a broken container; kDimensionMismatch for shapes that
+  // do not agree; kNonFinite naming tensor, sample, token or query, and column; kUnsupported for a
   // dtype or a newer version; kInvalidArgument for an encoded-row file.
   [[nodiscard]] static Result<KvTrace> Load(const std::filesystem::path& path);
 

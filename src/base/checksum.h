@@ -1,5 +1,5 @@
-// CRC-32 as zip, png and zlib define it (polynomial 0xEDB88320, reflected): finds damaged files, not
-// forged ones.
+// CRC-32 as zip, png and zlib define it (polynomial 0xEDB88320, reflected): finds damaged files,
+// not forged ones.
 #ifndef TURBOQUANT_SRC_BASE_CHECKSUM_H_
 #define TURBOQUANT_SRC_BASE_CHECKSUM_H_
 

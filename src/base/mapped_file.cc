@@ -73,8 +73,7 @@ std::filesystem::path TemporaryName(const std::filesystem::path& path) {
 int WriteAll(int descriptor, std::span<const std::byte> bytes) {
   constexpr size_t kMostPerCall = size_t{1} << 30;  // the kernel takes at most 2^31 - 4096
   while (!bytes.empty()) {
-    const ssize_t written =
-        ::write(descriptor, bytes.data(), std::min(bytes.size(), kMostPerCall));
+    const ssize_t written = ::write(descriptor, bytes.data(), std::min(bytes.size(), kMostPerCall));
     if (written < 0 && errno == EINTR) continue;
     if (written < 0) return errno;
     bytes = bytes.subspan(static_cast<size_t>(written));

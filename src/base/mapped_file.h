@@ -36,8 +36,8 @@ class MappedFile {
 // folder, which is flushed to the disk and renamed: readers see the old file or the whole new one,
 // and a failed call leaves the old one and no temporary file. A symbolic link is replaced, not
 // followed. Errors: kIo naming the path; a `path` that is a folder, pipe or device is refused.
-[[nodiscard]] Result<void> WriteFileAtomically(
-    const std::filesystem::path& path, std::span<const std::span<const std::byte>> pieces);
+[[nodiscard]] Result<void> WriteFileAtomically(const std::filesystem::path& path,
+                                               std::span<const std::span<const std::byte>> pieces);
 
 }  // namespace turboquant
 

@@ -1,6 +1,6 @@
 // AVX-512 with VNNI and VBMI: plain intrinsics, because Highway 1.0.3 names the wrong feature for
-// its AVX3_DL target (docs/decisions/0003). Bit for bit the reference. The tests compile this file a
-// second time against an emulation of the instructions, so that it is checked on any CPU.
+// its AVX3_DL target (docs/decisions/0003). Bit for bit the reference. The tests compile this file
+// a second time against an emulation of the instructions, so that it is checked on any CPU.
 #ifdef TURBOQUANT_EMULATE_AVX512  // the including file brought the instructions
 #define TURBOQUANT_AVX512_BUILT 1
 #elif defined(__x86_64__)
@@ -29,8 +29,10 @@
 #else
 #define TQ_INLINE inline __attribute__((always_inline))
 #if defined(__clang__)
-#pragma clang attribute push( \
-    __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni,avx2,fma,f16c"))), apply_to = function)
+#pragma clang attribute push(                                                               \
+    __attribute__((                                                                         \
+        target("avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni,avx2,fma,f16c"))), \
+    apply_to = function)
 #else
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni,avx2,fma,f16c")
@@ -71,10 +73,14 @@ TQ_INLINE __m512 FlipSigns(__m512 x, __m512i masks) {
 // Strides 1, 2, 4, 8 inside one vector: swapped + (x with the odd half negated).
 TQ_INLINE __m512 ButterfliesInside(__m512 v) {
   const int kMinus = static_cast<int>(0x80000000u);
-  const __m512i odd1 = _mm512_set_epi32(kMinus, 0, kMinus, 0, kMinus, 0, kMinus, 0, kMinus, 0, kMinus, 0, kMinus, 0, kMinus, 0);
-  const __m512i odd2 = _mm512_set_epi32(kMinus, kMinus, 0, 0, kMinus, kMinus, 0, 0, kMinus, kMinus, 0, 0, kMinus, kMinus, 0, 0);
-  const __m512i odd4 = _mm512_set_epi32(kMinus, kMinus, kMinus, kMinus, 0, 0, 0, 0, kMinus, kMinus, kMinus, kMinus, 0, 0, 0, 0);
-  const __m512i odd8 = _mm512_set_epi32(kMinus, kMinus, kMinus, kMinus, kMinus, kMinus, kMinus, kMinus, 0, 0, 0, 0, 0, 0, 0, 0);
+  const __m512i odd1 = _mm512_set_epi32(kMinus, 0, kMinus, 0, kMinus, 0, kMinus, 0, kMinus, 0,
+                                        kMinus, 0, kMinus, 0, kMinus, 0);
+  const __m512i odd2 = _mm512_set_epi32(kMinus, kMinus, 0, 0, kMinus, kMinus, 0, 0, kMinus, kMinus,
+                                        0, 0, kMinus, kMinus, 0, 0);
+  const __m512i odd4 = _mm512_set_epi32(kMinus, kMinus, kMinus, kMinus, 0, 0, 0, 0, kMinus, kMinus,
+                                        kMinus, kMinus, 0, 0, 0, 0);
+  const __m512i odd8 = _mm512_set_epi32(kMinus, kMinus, kMinus, kMinus, kMinus, kMinus, kMinus,
+                                        kMinus, 0, 0, 0, 0, 0, 0, 0, 0);
   v = _mm512_add_ps(_mm512_permute_ps(v, 0xB1), FlipSigns(v, odd1));
   v = _mm512_add_ps(_mm512_permute_ps(v, 0x4E), FlipSigns(v, odd2));
   v = _mm512_add_ps(_mm512_shuffle_f32x4(v, v, 0xB1), FlipSigns(v, odd4));
@@ -119,7 +125,8 @@ void Butterflies(const uint32_t* masks, size_t count, float* x) {
 }
 
 void FlipAll(const uint32_t* masks, size_t count, float* x) {
-  for (size_t j = 0; j < count; ++j) x[j] = std::bit_cast<float>(std::bit_cast<uint32_t>(x[j]) ^ masks[j]);
+  for (size_t j = 0; j < count; ++j)
+    x[j] = std::bit_cast<float>(std::bit_cast<uint32_t>(x[j]) ^ masks[j]);
 }
 
 void Multiply(float factor, size_t count, float* x) {
@@ -183,7 +190,8 @@ void ToGrid(float* coordinates, size_t dim, float gain, int16_t* grid) {
   for (size_t j = 0; j < dim; j += 32) {
     // Rounds to nearest even in the default mode; the product stays below 2^22.
     const __m512i a = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(coordinates + j), gains));
-    const __m512i b = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(coordinates + j + 16), gains));
+    const __m512i b =
+        _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(coordinates + j + 16), gains));
     const __m512i z = _mm512_permutexvar_epi64(order, _mm512_packs_epi32(a, b));
     _mm512_storeu_si512(grid + j, _mm512_max_epi16(z, lowest));
   }
@@ -205,7 +213,8 @@ TQ_INLINE __m512i MagnitudeCell(const Cells& cells, __m512i magnitude) {
   const __m512i cell = _mm512_srli_epi16(
       _mm512_min_epi16(magnitude, _mm512_set1_epi16((kCells << kCellShift) - 1)), kCellShift);
   const __m512i base = _mm512_permutexvar_epi16(cell, cells.base);
-  const __mmask32 above = _mm512_cmpgt_epi16_mask(magnitude, _mm512_permutexvar_epi16(cell, cells.threshold));
+  const __mmask32 above =
+      _mm512_cmpgt_epi16_mask(magnitude, _mm512_permutexvar_epi16(cell, cells.threshold));
   return _mm512_mask_add_epi16(base, above, base, _mm512_set1_epi16(1));
 }
 
@@ -280,7 +289,8 @@ RowSums Codes(const EncodePlan& plan, const int16_t* grid, uint8_t* codes) {
 // ORs 16 codes, one per lane, into a line at a bit position of each 32-bit lane.
 TQ_INLINE void OrLine(const uint8_t* codes, int mask, int right, int left, uint8_t* line) {
   __m512i word = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(codes)));
-  word = _mm512_and_si512(_mm512_srl_epi32(word, _mm_cvtsi32_si128(right)), _mm512_set1_epi32(mask));
+  word =
+      _mm512_and_si512(_mm512_srl_epi32(word, _mm_cvtsi32_si128(right)), _mm512_set1_epi32(mask));
   word = _mm512_sll_epi32(word, _mm_cvtsi32_si128(left));
   _mm512_storeu_si512(line, _mm512_or_si512(_mm512_loadu_si512(line), word));
 }
@@ -314,11 +324,14 @@ void PackRow(const PackedBlocks& into, size_t lane, const uint8_t* codes) {
                         into.blocks + lane / kValueBlockRows * ValueBlockBytes(into.dim, kBits));
   } else {
     PackKeyRow<kBits>(codes, into.dim,
-                      into.blocks + lane / kKeyBlockRows * KeyBlockBytes(into.dim, kBits) + 4 * (lane % kKeyBlockRows));
+                      into.blocks + lane / kKeyBlockRows * KeyBlockBytes(into.dim, kBits) +
+                          4 * (lane % kKeyBlockRows));
   }
 }
 
-bool HasOneRun(int bits) { return FirstRunBits(static_cast<size_t>(bits)) == static_cast<size_t>(bits); }
+bool HasOneRun(int bits) {
+  return FirstRunBits(static_cast<size_t>(bits)) == static_cast<size_t>(bits);
+}
 
 void EncodeRows(const EncodePlan& plan, const float* rows, size_t stride, size_t count,
                 const float* gains, const PackedBlocks& into, size_t first_lane, RowSums* sums) {
@@ -339,7 +352,8 @@ void EncodeRows(const EncodePlan& plan, const float* rows, size_t stride, size_t
       continue;
     }
     WithBits(into.bits, [&]<int kBits>() {
-      if constexpr (FirstRunBits(kBits) == kBits) PackRow<kBits>(into, first_lane + r, codes.data());
+      if constexpr (FirstRunBits(kBits) == kBits)
+        PackRow<kBits>(into, first_lane + r, codes.data());
     });
   }
 }
@@ -352,7 +366,8 @@ void PackCodes(const PackedBlocks& into, size_t first_lane, size_t count, const 
   for (size_t r = 0; r < count; ++r) {
     std::copy_n(codes + r * dim, dim, padded.data());
     WithBits(into.bits, [&]<int kBits>() {
-      if constexpr (FirstRunBits(kBits) == kBits) PackRow<kBits>(into, first_lane + r, padded.data());
+      if constexpr (FirstRunBits(kBits) == kBits)
+        PackRow<kBits>(into, first_lane + r, padded.data());
     });
   }
 }
@@ -375,12 +390,13 @@ void UnpackValueRow(const uint8_t* block, size_t dim, size_t lane, uint8_t* code
         row = TakeLine(triple + k / 2 * kLineBytes, byte + 3 * static_cast<int>(k % 2), 7);
       } else {
         const __m128i high = TakeLine(triple + 2 * kLineBytes, byte + static_cast<int>(k), 1);
-        row = _mm_or_si128(TakeLine(triple + (k - 6) * kLineBytes, byte + 6, 3), _mm_slli_epi16(high, 2));
+        row = _mm_or_si128(TakeLine(triple + (k - 6) * kLineBytes, byte + 6, 3),
+                           _mm_slli_epi16(high, 2));
       }
     } else {
       constexpr size_t kPerLine = 8 / kBits;
-      row = TakeLine(block + quad / kPerLine * kLineBytes, byte + kBits * static_cast<int>(quad % kPerLine),
-                     (1 << kBits) - 1);
+      row = TakeLine(block + quad / kPerLine * kLineBytes,
+                     byte + kBits * static_cast<int>(quad % kPerLine), (1 << kBits) - 1);
     }
     _mm_storeu_si128(reinterpret_cast<__m128i*>(codes + j), row);
   }
@@ -395,12 +411,12 @@ void UnpackCodes(const PackedBlocks& from, size_t first_lane, size_t count, uint
     WithBits(from.bits, [&]<int kBits>() {
       if constexpr (FirstRunBits(kBits) == kBits) {
         if (from.values) {
-          UnpackValueRow<kBits>(from.blocks + lane / kValueBlockRows * ValueBlockBytes(dim, kBits), dim,
-                                lane % kValueBlockRows, padded.data());
+          UnpackValueRow<kBits>(from.blocks + lane / kValueBlockRows * ValueBlockBytes(dim, kBits),
+                                dim, lane % kValueBlockRows, padded.data());
         } else {
-          UnpackKeyRow<kBits>(
-              from.blocks + lane / kKeyBlockRows * KeyBlockBytes(dim, kBits) + 4 * (lane % kKeyBlockRows), dim,
-              padded.data());
+          UnpackKeyRow<kBits>(from.blocks + lane / kKeyBlockRows * KeyBlockBytes(dim, kBits) +
+                                  4 * (lane % kKeyBlockRows),
+                              dim, padded.data());
         }
       }
     });
@@ -415,7 +431,8 @@ void Dequantize(const ScorePlan& plan, const uint8_t* codes, float factor, float
   const __m512 factors = _mm512_set1_ps(factor);
   size_t j = 0;
   for (; j + 16 <= plan.dim; j += 16) {
-    const __m256i wide = _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(codes + j)));
+    const __m256i wide =
+        _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(codes + j)));
     const __m512i level = _mm512_permutexvar_epi16(_mm512_castsi256_si512(wide), levels);
     const __m512 values = _mm512_cvtepi32_ps(_mm512_cvtepi16_epi32(_mm512_castsi512_si256(level)));
     _mm512_storeu_ps(out + j, _mm512_mul_ps(values, factors));
@@ -451,7 +468,9 @@ struct LevelDecoder {
     }
   }
 
-  TQ_INLINE __m512i Look(__m512i codes, int t) const { return _mm512_permutexvar_epi8(codes, table[t]); }
+  TQ_INLINE __m512i Look(__m512i codes, int t) const {
+    return _mm512_permutexvar_epi8(codes, table[t]);
+  }
 
   TQ_INLINE void operator()(const uint8_t* lines, __m512i* levels) const {
     const __m512i a = _mm512_loadu_si512(lines);
@@ -486,8 +505,12 @@ struct LevelDecoder {
       levels[5] = Look(c, 1);
       // Bit 2 from line C, the rest from A or B: (mask & c) | (~mask & a).
       const __m512i bit2 = _mm512_set1_epi8(4);
-      levels[6] = Look(_mm512_ternarylogic_epi32(bit2, _mm512_srli_epi16(c, 4), _mm512_srli_epi16(a, 6), 0xCA), 0);
-      levels[7] = Look(_mm512_ternarylogic_epi32(bit2, _mm512_srli_epi16(c, 5), _mm512_srli_epi16(b, 6), 0xCA), 0);
+      levels[6] = Look(
+          _mm512_ternarylogic_epi32(bit2, _mm512_srli_epi16(c, 4), _mm512_srli_epi16(a, 6), 0xCA),
+          0);
+      levels[7] = Look(
+          _mm512_ternarylogic_epi32(bit2, _mm512_srli_epi16(c, 5), _mm512_srli_epi16(b, 6), 0xCA),
+          0);
     }
   }
 };
@@ -519,7 +542,8 @@ TQ_INLINE void ScoreBlocks(const LevelDecoder<kBits>& decoder, size_t units, siz
   for (size_t unit = 0; unit < units; ++unit) {
     __m512i levels[kBlocks][Decoder::kUnitQuads];
     for (size_t b = 0; b < kBlocks; ++b) {
-      decoder(blocks + (block + b) * block_bytes + unit * Decoder::kUnitLines * kLineBytes, levels[b]);
+      decoder(blocks + (block + b) * block_bytes + unit * Decoder::kUnitLines * kLineBytes,
+              levels[b]);
     }
 #pragma GCC unroll 8
     for (size_t quad = 0; quad < Decoder::kUnitQuads; ++quad) {
@@ -538,7 +562,8 @@ TQ_INLINE void ScoreBlocks(const LevelDecoder<kBits>& decoder, size_t units, siz
     const __m512 scale = LoadScales(scales, row);
     for (size_t q = 0; q < kQueries; ++q) {
       __m512i sum = sums[b][q];
-      if constexpr (kDigits == 2) sum = _mm512_add_epi32(_mm512_slli_epi32(sum, 7), sums[b][kQueries + q]);
+      if constexpr (kDigits == 2)
+        sum = _mm512_add_epi32(_mm512_slli_epi32(sum, 7), sums[b][kQueries + q]);
       const __m512 product = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), _mm512_set1_ps(factors[q]));
       _mm512_storeu_ps(scores + q * score_stride + row, _mm512_mul_ps(product, scale));
     }
@@ -558,7 +583,8 @@ void ScoreQueries(const ScorePlan& plan, const uint8_t* blocks, size_t block_cou
   const int8_t* digits[kRows];
   int32_t start[kRows];  // takes the levels' offset off: -128 · sum of digits
   for (size_t r = 0; r < kRows; ++r) {
-    digits[r] = (r < kQueries ? queries.high : queries.low) + (first + r % kQueries) * queries.stride;
+    digits[r] =
+        (r < kQueries ? queries.high : queries.low) + (first + r % kQueries) * queries.stride;
     int32_t sum = 0;
     for (size_t j = 0; j < 4 * units * Decoder::kUnitQuads; ++j) sum += digits[r][j];
     start[r] = -128 * sum;
@@ -567,8 +593,9 @@ void ScoreQueries(const ScorePlan& plan, const uint8_t* blocks, size_t block_cou
   const float* factors = queries.factors + first;
   size_t block = 0;
   for (; block + kBlocks <= block_count; block += kBlocks) {
-    ScoreBlocks<kBits, kQueries, kDigits, kBlocks>(decoder, units, block_bytes, blocks, block, scales,
-                                                   digits, start, factors, out, score_stride);
+    ScoreBlocks<kBits, kQueries, kDigits, kBlocks>(decoder, units, block_bytes, blocks, block,
+                                                   scales, digits, start, factors, out,
+                                                   score_stride);
   }
   for (; block < block_count; ++block) {
     ScoreBlocks<kBits, kQueries, kDigits, 1>(decoder, units, block_bytes, blocks, block, scales,
@@ -577,12 +604,14 @@ void ScoreQueries(const ScorePlan& plan, const uint8_t* blocks, size_t block_cou
 }
 
 template <int kBits, size_t kDigits>
-void ScoreFixed(const ScorePlan& plan, const uint8_t* blocks, size_t block_count, const RowScales& scales,
-                const QueryDigits& queries, float* scores, size_t score_stride) {
+void ScoreFixed(const ScorePlan& plan, const uint8_t* blocks, size_t block_count,
+                const RowScales& scales, const QueryDigits& queries, float* scores,
+                size_t score_stride) {
   constexpr size_t kMost = 8 / kDigits;
   size_t first = 0;
   const auto pass = [&]<size_t kQueries>() {
-    ScoreQueries<kBits, kQueries, kDigits>(plan, blocks, block_count, scales, queries, first, scores, score_stride);
+    ScoreQueries<kBits, kQueries, kDigits>(plan, blocks, block_count, scales, queries, first,
+                                           scores, score_stride);
     first += kQueries;
   };
   while (queries.queries - first >= kMost) pass.template operator()<kMost>();
@@ -591,8 +620,9 @@ void ScoreFixed(const ScorePlan& plan, const uint8_t* blocks, size_t block_count
   if (queries.queries - first >= 1) pass.template operator()<1>();
 }
 
-void ScoreKeys(const ScorePlan& plan, const uint8_t* blocks, size_t block_count, const RowScales& scales,
-               const QueryDigits& queries, float* scores, size_t score_stride) {
+void ScoreKeys(const ScorePlan& plan, const uint8_t* blocks, size_t block_count,
+               const RowScales& scales, const QueryDigits& queries, float* scores,
+               size_t score_stride) {
   const auto fixed = [&]<int kBits>() {
     if (queries.low != nullptr) {
       ScoreFixed<kBits, 2>(plan, blocks, block_count, scales, queries, scores, score_stride);

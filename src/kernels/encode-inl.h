@@ -78,7 +78,8 @@ HWY_INLINE VU8 MagnitudeLevels(const EncodePlan& plan) {
 
 // Sums of one candidate, and its codes if kStore. int32 sums hold 2048 coordinates.
 template <int kBits, bool kStore>
-HWY_INLINE RowSums Candidate(const EncodePlan& plan, VU8 levels, int candidate, const int16_t* grid, uint8_t* codes) {
+HWY_INLINE RowSums Candidate(const EncodePlan& plan, VU8 levels, int candidate, const int16_t* grid,
+                             uint8_t* codes) {
   const DI16 d;
   const DI32 di;
   const hn::Half<DU8> d8;
@@ -95,21 +96,24 @@ HWY_INLINE RowSums Candidate(const EncodePlan& plan, VU8 levels, int candidate, 
       const VI16 magnitude = hn::Abs(z);
       const VI16 marked = cells(magnitude);
       VI16 level = hn::BitCast(d, hn::TableLookupBytesOr0(levels, hn::BitCast(DU8(), marked)));
-      if (HWY_UNLIKELY(j + kShorts > last)) level = hn::IfThenElseZero(hn::FirstN(d, last - j), level);
+      if (HWY_UNLIKELY(j + kShorts > last))
+        level = hn::IfThenElseZero(hn::FirstN(d, last - j), level);
       sums[0] = hn::ReorderWidenMulAccumulate(di, magnitude, level, sums[0], sums[1]);
       sums[2] = hn::ReorderWidenMulAccumulate(di, level, level, sums[2], sums[3]);
       if constexpr (kStore) {
         // Above zero half + cell, else half - 1 - cell = half + ~cell.
         const VI16 not_positive = hn::VecFromMask(d, hn::Not(hn::Gt(z, hn::Zero(d))));
         VI16 code = hn::Add(half, hn::Xor(hn::Xor(marked, marker), not_positive));
-        if (HWY_UNLIKELY(j + kShorts > last)) code = hn::IfThenElseZero(hn::FirstN(d, last - j), code);
+        if (HWY_UNLIKELY(j + kShorts > last))
+          code = hn::IfThenElseZero(hn::FirstN(d, last - j), code);
         hn::StoreU(hn::DemoteTo(d8, code), d8, codes + j);
       }
     }
     total.grid_level += hn::GetLane(hn::SumOfLanes(di, hn::Add(sums[0], sums[1])));
     total.level_level += hn::GetLane(hn::SumOfLanes(di, hn::Add(sums[2], sums[3])));
   }
-  if constexpr (kStore) std::fill(codes + RoundUp(dim, kShorts), codes + RoundUp(dim, 32), uint8_t{0});
+  if constexpr (kStore)
+    std::fill(codes + RoundUp(dim, kShorts), codes + RoundUp(dim, 32), uint8_t{0});
   return total;
 }
 
@@ -192,14 +196,18 @@ inline void PackRow(const PackedBlocks& into, size_t lane, const uint8_t* codes)
     PackValueRow<kBits>(codes, into.dim, lane % kValueBlockRows,
                         into.blocks + lane / kValueBlockRows * ValueBlockBytes(into.dim, kBits));
   } else {
-    PackKeyRow<kBits>(codes, into.dim, into.blocks + lane / kKeyBlockRows * KeyBlockBytes(into.dim, kBits) +
-                                           4 * (lane % kKeyBlockRows));
+    PackKeyRow<kBits>(codes, into.dim,
+                      into.blocks + lane / kKeyBlockRows * KeyBlockBytes(into.dim, kBits) +
+                          4 * (lane % kKeyBlockRows));
   }
 }
 
-inline bool HasOneRun(int bits) { return FirstRunBits(static_cast<size_t>(bits)) == static_cast<size_t>(bits); }
+inline bool HasOneRun(int bits) {
+  return FirstRunBits(static_cast<size_t>(bits)) == static_cast<size_t>(bits);
+}
 
-inline void PackCodes(const PackedBlocks& into, size_t first_lane, size_t count, const uint8_t* codes) {
+inline void PackCodes(const PackedBlocks& into, size_t first_lane, size_t count,
+                      const uint8_t* codes) {
   if (!HasOneRun(into.bits)) return reference::PackCodes(into, first_lane, count, codes);
   const size_t dim = into.dim;
   Scratch<uint8_t> padded(RoundUp(dim, 32));
@@ -220,7 +228,8 @@ HWY_INLINE void TakeLine(const uint8_t* line, int right, unsigned mask, uint8_t*
   const hn::Rebind<uint8_t, decltype(du)> d8;
   for (size_t lane = 0; lane < kLanes; lane += kFloats) {
     const auto words = hn::LoadU(du, reinterpret_cast<const uint32_t*>(line) + lane);
-    hn::StoreU(hn::U8FromU32(hn::And(hn::ShiftRightSame(words, right), hn::Set(du, mask))), d8, codes + lane);
+    hn::StoreU(hn::U8FromU32(hn::And(hn::ShiftRightSame(words, right), hn::Set(du, mask))), d8,
+               codes + lane);
   }
 }
 
@@ -238,12 +247,13 @@ inline void UnpackValueRow(const uint8_t* block, size_t dim, size_t lane, uint8_
         uint8_t high[kLanes];
         TakeLine(triple + (k - 6) * kLineBytes, byte + 6, 3, codes + j);
         TakeLine(triple + 2 * kLineBytes, byte + static_cast<int>(k), 1, high);
-        for (size_t i = 0; i < kLanes; ++i) codes[j + i] = static_cast<uint8_t>(codes[j + i] | high[i] << 2);
+        for (size_t i = 0; i < kLanes; ++i)
+          codes[j + i] = static_cast<uint8_t>(codes[j + i] | high[i] << 2);
       }
     } else {
       constexpr size_t kPerLine = 8 / kBits;
-      TakeLine(block + quad / kPerLine * kLineBytes, byte + kBits * static_cast<int>(quad % kPerLine),
-               (1u << kBits) - 1, codes + j);
+      TakeLine(block + quad / kPerLine * kLineBytes,
+               byte + kBits * static_cast<int>(quad % kPerLine), (1u << kBits) - 1, codes + j);
     }
   }
 }
@@ -257,8 +267,8 @@ inline void UnpackCodes(const PackedBlocks& from, size_t first_lane, size_t coun
       for (size_t r = 0; r < count; ++r) {
         const size_t lane = first_lane + r;
         if (from.values) {
-          UnpackValueRow<kBits>(from.blocks + lane / kValueBlockRows * ValueBlockBytes(dim, kBits), dim,
-                                lane % kValueBlockRows, padded.data());
+          UnpackValueRow<kBits>(from.blocks + lane / kValueBlockRows * ValueBlockBytes(dim, kBits),
+                                dim, lane % kValueBlockRows, padded.data());
         } else {
           UnpackKeyRow<kBits>(from.blocks + lane / kKeyBlockRows * KeyBlockBytes(dim, kBits) +
                                   4 * (lane % kKeyBlockRows),
@@ -278,14 +288,17 @@ inline void Dequantize(const ScorePlan& plan, const uint8_t* codes, float factor
   const DF d;
   // 16 levels as bytes; the codebook's array holds 256.
   const hn::Half<decltype(d8)> d8_half;
-  const auto low = hn::BitCast(d8_half, hn::DemoteTo(hn::Rebind<int8_t, decltype(d16)>(), hn::LoadU(d16, plan.levels)));
-  const auto high = hn::BitCast(d8_half, hn::DemoteTo(hn::Rebind<int8_t, decltype(d16)>(), hn::LoadU(d16, plan.levels + 8)));
+  const auto low = hn::BitCast(
+      d8_half, hn::DemoteTo(hn::Rebind<int8_t, decltype(d16)>(), hn::LoadU(d16, plan.levels)));
+  const auto high = hn::BitCast(
+      d8_half, hn::DemoteTo(hn::Rebind<int8_t, decltype(d16)>(), hn::LoadU(d16, plan.levels + 8)));
   const auto levels = hn::Combine(d8, high, low);
   const VF factors = hn::Set(d, factor);
   alignas(16) int8_t looked_up[16];
   size_t j = 0;
   for (; j + 16 <= plan.dim; j += 16) {
-    hn::Store(hn::TableLookupBytes(levels, hn::LoadU(d8, codes + j)), d8, reinterpret_cast<uint8_t*>(looked_up));
+    hn::Store(hn::TableLookupBytes(levels, hn::LoadU(d8, codes + j)), d8,
+              reinterpret_cast<uint8_t*>(looked_up));
     for (size_t i = 0; i < 16; i += kFloats) {
       const VI32 wide = hn::PromoteTo(di, hn::LoadU(hn::Rebind<int8_t, DI32>(), looked_up + i));
       hn::StoreU(hn::Mul(hn::ConvertTo(d, wide), factors), d, out + j + i);
@@ -303,7 +316,8 @@ inline void PackStream(const uint8_t* codes, int bits, size_t count, uint8_t* st
 }
 
 inline void EncodeRows(const EncodePlan& plan, const float* rows, size_t stride, size_t count,
-                       const float* gains, const PackedBlocks& into, size_t first_lane, RowSums* sums) {
+                       const float* gains, const PackedBlocks& into, size_t first_lane,
+                       RowSums* sums) {
   const size_t dim = plan.rotation.dim;
   const size_t padded = RoundUp(dim, 32);
   Scratch<float> coordinates(padded);
@@ -321,7 +335,8 @@ inline void EncodeRows(const EncodePlan& plan, const float* rows, size_t stride,
       continue;
     }
     WithBits(into.bits, [&]<int kBits>() HWY_ATTR {
-      if constexpr (FirstRunBits(kBits) == kBits) PackRow<kBits>(into, first_lane + r, codes.data());
+      if constexpr (FirstRunBits(kBits) == kBits)
+        PackRow<kBits>(into, first_lane + r, codes.data());
     });
   }
 }

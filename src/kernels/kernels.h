@@ -92,8 +92,8 @@ struct RowSums {
   int64_t level_level;  // sum level²
 };
 
-// How well codes fit their row: squared cosine times the row's squared norm on the grid, or -1 where
-// the inner product is not positive. One double operation after another, the same everywhere.
+// How well codes fit their row: squared cosine times the row's squared norm on the grid, or -1
+// where the inner product is not positive. One double operation after another, the same everywhere.
 inline double SquaredCosine(const RowSums& sums) {
   const double grid_level = static_cast<double>(sums.grid_level);
   const double cosine = grid_level * grid_level / static_cast<double>(sums.level_level);
@@ -118,8 +118,8 @@ struct ScorePlan {
   bool int8_levels;
 };
 
-// Digits of queries: row q at q * stride, PaddedDim(dim) int8 each, zero behind dim, 32-byte aligned
-// rows. low is null for one digit.
+// Digits of queries: row q at q * stride, PaddedDim(dim) int8 each, zero behind dim, 32-byte
+// aligned rows. low is null for one digit.
 struct QueryDigits {
   const int8_t* high;
   const int8_t* low;

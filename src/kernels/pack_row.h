@@ -41,7 +41,8 @@ inline uint64_t FoldQuads(uint64_t word, int bits) { return word | word >> (32 -
 
 }  // namespace pack_row_internal
 
-// codes: RoundUp(dim, 32) bytes, zero behind dim. lane: the row's four bytes in line 0 of its block.
+// codes: RoundUp(dim, 32) bytes, zero behind dim. lane: the row's four bytes in line 0 of its
+// block.
 template <int kBits>
 inline void PackKeyRow(const uint8_t* codes, size_t dim, uint8_t* lane) {
   using namespace pack_row_internal;
@@ -55,7 +56,8 @@ inline void PackKeyRow(const uint8_t* codes, size_t dim, uint8_t* lane) {
     }
   } else if constexpr (kBits == 1) {
     for (size_t j = 0; j < dim; j += 32, lane += kLineBytes) {
-      const uint64_t low = FoldQuads(Load64(codes + j), 1) | FoldQuads(Load64(codes + j + 8), 1) << 2;
+      const uint64_t low = FoldQuads(Load64(codes + j), 1) | FoldQuads(Load64(codes + j + 8), 1)
+                                                                 << 2;
       const uint64_t high =
           FoldQuads(Load64(codes + j + 16), 1) | FoldQuads(Load64(codes + j + 24), 1) << 2;
       Store32(low | high << 4, lane);
@@ -168,7 +170,8 @@ inline void PackStreamFixed(const uint8_t* codes, size_t count, uint8_t* stream)
   }
   size_t j = 0;
   for (; j + 8 <= count; j += 8, stream += kBits) {
-    const uint64_t word = Gather<4 * kBits, 32>(Gather<2 * kBits, 16>(Gather<kBits, 8>(Load64(codes + j))));
+    const uint64_t word =
+        Gather<4 * kBits, 32>(Gather<2 * kBits, 16>(Gather<kBits, 8>(Load64(codes + j))));
     std::memcpy(stream, &word, kBits);
   }
   const size_t tail_bytes = CeilDivide((count - j) * kBits, 8);

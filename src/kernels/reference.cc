@@ -50,7 +50,8 @@ namespace reference {
 namespace {
 
 void FlipSigns(const uint32_t* masks, size_t count, float* x) {
-  for (size_t j = 0; j < count; ++j) x[j] = std::bit_cast<float>(std::bit_cast<uint32_t>(x[j]) ^ masks[j]);
+  for (size_t j = 0; j < count; ++j)
+    x[j] = std::bit_cast<float>(std::bit_cast<uint32_t>(x[j]) ^ masks[j]);
 }
 
 void Butterflies(size_t count, float* x) {
@@ -86,7 +87,8 @@ struct CodePlace {
 CodePlace Place(const PackedBlocks& packed, size_t lane, size_t j) {
   const size_t bits = static_cast<size_t>(packed.bits);
   if (packed.values) {
-    const uint8_t* block = packed.blocks + lane / kValueBlockRows * ValueBlockBytes(packed.dim, bits);
+    const uint8_t* block =
+        packed.blocks + lane / kValueBlockRows * ValueBlockBytes(packed.dim, bits);
     return {block + j / kLanes * ValueGroupBytes(bits), 16, lane % kValueBlockRows / 4,
             4 * (j % kLanes) + lane % 4};
   }
@@ -153,8 +155,8 @@ void RotateInverse(const RotationPlan& plan, float* row) {
 }
 
 int16_t ToGrid(float coordinate, float gain) {
-  const float z = std::clamp(coordinate * gain, -static_cast<float>(kGridMax),
-                             static_cast<float>(kGridMax));
+  const float z =
+      std::clamp(coordinate * gain, -static_cast<float>(kGridMax), static_cast<float>(kGridMax));
   return static_cast<int16_t>(std::lrintf(z));  // the default rounding mode: to nearest even
 }
 
@@ -219,7 +221,8 @@ void ScoreKeys(const ScorePlan& plan, const uint8_t* blocks, size_t block_count,
         const int64_t digits = low == nullptr ? high[j] : 128 * high[j] + low[j];
         sum += plan.levels[codes[j]] * digits;
       }
-      scores[q * score_stride + r] = static_cast<float>(sum) * queries.factors[q] * ScaleAt(scales, r);
+      scores[q * score_stride + r] =
+          static_cast<float>(sum) * queries.factors[q] * ScaleAt(scales, r);
     }
   }
 }

@@ -51,12 +51,15 @@ inline double NormSquared(const float* row, size_t dim) {
 HWY_INLINE VF ButterfliesInside(VF v) {
   const DF d;
   const hn::Repartition<uint32_t, DF> du;
-  alignas(32) static constexpr uint32_t kOdd1[8] = {0, 1u << 31, 0, 1u << 31, 0, 1u << 31, 0, 1u << 31};
-  alignas(32) static constexpr uint32_t kOdd2[8] = {0, 0, 1u << 31, 1u << 31, 0, 0, 1u << 31, 1u << 31};
+  alignas(32) static constexpr uint32_t kOdd1[8] = {0, 1u << 31, 0, 1u << 31,
+                                                    0, 1u << 31, 0, 1u << 31};
+  alignas(32) static constexpr uint32_t kOdd2[8] = {0, 0, 1u << 31, 1u << 31,
+                                                    0, 0, 1u << 31, 1u << 31};
   v = hn::Add(hn::Shuffle2301(v), hn::Xor(v, hn::BitCast(d, hn::Load(du, kOdd1))));
   v = hn::Add(hn::Shuffle1032(v), hn::Xor(v, hn::BitCast(d, hn::Load(du, kOdd2))));
 #if HWY_TARGET == HWY_AVX2
-  alignas(32) static constexpr uint32_t kOdd4[8] = {0, 0, 0, 0, 1u << 31, 1u << 31, 1u << 31, 1u << 31};
+  alignas(32) static constexpr uint32_t kOdd4[8] = {0,        0,        0,        0,
+                                                    1u << 31, 1u << 31, 1u << 31, 1u << 31};
   v = hn::Add(hn::ConcatLowerUpper(d, v, v), hn::Xor(v, hn::BitCast(d, hn::Load(du, kOdd4))));
 #endif
   return v;

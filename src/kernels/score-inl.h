@@ -45,10 +45,13 @@ struct LevelDecoder {
   }
 
   static HWY_INLINE VU8 Load(const uint8_t* line) { return hn::LoadU(DU8(), line); }
-  static HWY_INLINE VU8 Mask(VU8 v, int mask) { return hn::And(v, hn::Set(DU8(), static_cast<uint8_t>(mask))); }
+  static HWY_INLINE VU8 Mask(VU8 v, int mask) {
+    return hn::And(v, hn::Set(DU8(), static_cast<uint8_t>(mask)));
+  }
   template <int kShift>
   static HWY_INLINE VU8 Right(VU8 v) {  // bits of the neighbour byte are masked off later
-    return hn::BitCast(DU8(), hn::ShiftRight<kShift>(hn::BitCast(hn::Repartition<uint16_t, DU8>(), v)));
+    return hn::BitCast(DU8(),
+                       hn::ShiftRight<kShift>(hn::BitCast(hn::Repartition<uint16_t, DU8>(), v)));
   }
 
   HWY_INLINE void operator()(const uint8_t* lines, VU8 levels[kUnitQuads]) const {
@@ -121,7 +124,8 @@ HWY_INLINE void SumLanes(const LevelDecoder<kBits>& decoder, const uint8_t* line
     for (size_t quad = 0; quad < Decoder::kUnitQuads; ++quad) {
       for (size_t r = 0; r < kRows; ++r) {
         const auto digit = BroadcastQuad(digits[r] + 4 * (unit * Decoder::kUnitQuads + quad));
-        for (size_t v = 0; v < kVectors; ++v) sums[v][r] = DotQuads(sums[v][r], levels[v][quad], digit);
+        for (size_t v = 0; v < kVectors; ++v)
+          sums[v][r] = DotQuads(sums[v][r], levels[v][quad], digit);
       }
     }
   }
@@ -133,7 +137,8 @@ HWY_INLINE void SumLanes(const LevelDecoder<kBits>& decoder, const uint8_t* line
 // to int16. Two pmaddwd and two adds per quad and query where two digits take twice three.
 template <int kBits, size_t kQueries, size_t kVectors>
 HWY_INLINE void SumLanesWide(const LevelDecoder<kBits>& decoder, const uint8_t* lines, size_t units,
-                             const int16_t* digits, size_t digit_stride, VI32 sums[kVectors][kQueries]) {
+                             const int16_t* digits, size_t digit_stride,
+                             VI32 sums[kVectors][kQueries]) {
   using Decoder = LevelDecoder<kBits>;
   const DI32 di;
   const VU8 offset = hn::Set(DU8(), static_cast<uint8_t>(kLevelOffset));
@@ -192,8 +197,8 @@ HWY_INLINE VF LoadScales(const RowScales& scales, size_t r) {
 
 // Integer sums to scores: (float(sum) · factor) · scale.
 template <size_t kQueries>
-HWY_INLINE void StoreScores(const VI32* sums, const RowScales& scales, size_t row, const float* factors,
-                            float* scores, size_t score_stride) {
+HWY_INLINE void StoreScores(const VI32* sums, const RowScales& scales, size_t row,
+                            const float* factors, float* scores, size_t score_stride) {
   const DF d;
   const VF scale = LoadScales(scales, row);
   for (size_t q = 0; q < kQueries; ++q) {
@@ -207,7 +212,8 @@ HWY_NOINLINE void ScoreQueries(const ScorePlan& plan, const uint8_t* blocks, siz
                                const RowScales& scales, const QueryDigits& queries, size_t first,
                                float* scores, size_t score_stride) {
   using Decoder = LevelDecoder<kBits>;
-  constexpr bool kWide = HWY_TARGET == HWY_AVX2 && kDigits == 2 && kQueries >= 4;  // else widening costs more
+  constexpr bool kWide =
+      HWY_TARGET == HWY_AVX2 && kDigits == 2 && kQueries >= 4;  // else widening costs more
   constexpr size_t kRows = kWide ? kQueries : kQueries * kDigits;
   constexpr size_t kVectors = kRows <= 2 ? 2 : 1;  // sums, levels and tables fit 16 registers
   const DI32 di;
@@ -225,11 +231,13 @@ HWY_NOINLINE void ScoreQueries(const ScorePlan& plan, const uint8_t* blocks, siz
       const uint8_t* lines = blocks + block * block_bytes + lane_vector * kVectorBytes;
       VI32 sums[kVectors][kRows];
       for (size_t v = 0; v < kVectors; ++v) {
-        for (size_t r = 0; r < kRows; ++r) sums[v][r] = kWide ? hn::Zero(di) : hn::Set(di, digits.start[r]);
+        for (size_t r = 0; r < kRows; ++r)
+          sums[v][r] = kWide ? hn::Zero(di) : hn::Set(di, digits.start[r]);
       }
 #if HWY_TARGET == HWY_AVX2
       if constexpr (kWide) {
-        SumLanesWide<kBits, kQueries, kVectors>(decoder, lines, units, wide.data(), padded_dim, sums);
+        SumLanesWide<kBits, kQueries, kVectors>(decoder, lines, units, wide.data(), padded_dim,
+                                                sums);
       } else {
         SumLanes<kBits, kRows, kVectors>(decoder, lines, units, digits.row, sums);
       }
@@ -250,12 +258,14 @@ HWY_NOINLINE void ScoreQueries(const ScorePlan& plan, const uint8_t* blocks, siz
 }
 
 template <int kBits, size_t kDigits>
-void ScoreFixed(const ScorePlan& plan, const uint8_t* blocks, size_t block_count, const RowScales& scales,
-                const QueryDigits& queries, float* scores, size_t score_stride) {
+void ScoreFixed(const ScorePlan& plan, const uint8_t* blocks, size_t block_count,
+                const RowScales& scales, const QueryDigits& queries, float* scores,
+                size_t score_stride) {
   constexpr size_t kMost = 8 / kDigits;
   size_t first = 0;
   const auto pass = [&]<size_t kQueries>() {
-    ScoreQueries<kBits, kQueries, kDigits>(plan, blocks, block_count, scales, queries, first, scores, score_stride);
+    ScoreQueries<kBits, kQueries, kDigits>(plan, blocks, block_count, scales, queries, first,
+                                           scores, score_stride);
     first += kQueries;
   };
   while (queries.queries - first >= kMost) pass.template operator()<kMost>();

@@ -60,8 +60,8 @@ inline constexpr int kLevelOffset = 0;
 HWY_INLINE VI32 DotQuads(VI32 acc, VU8 levels, hn::Vec<DI8> digits) {
   const int8x16_t l = vreinterpretq_s8_u8(levels.raw);
   // 127·64·2 fits int16.
-  const int16x8_t pairs = vpaddq_s16(vmull_s8(vget_low_s8(l), vget_low_s8(digits.raw)),
-                                     vmull_high_s8(l, digits.raw));
+  const int16x8_t pairs =
+      vpaddq_s16(vmull_s8(vget_low_s8(l), vget_low_s8(digits.raw)), vmull_high_s8(l, digits.raw));
   return VI32(vpadalq_s16(acc.raw, pairs));
 }
 

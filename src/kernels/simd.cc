@@ -9,9 +9,9 @@
 #include <hwy/highway.h>
 
 #include "src/kernels/encode-inl.h"
+#include "src/kernels/kernels.h"
 #include "src/kernels/rotate-inl.h"
 #include "src/kernels/score-inl.h"
-#include "src/kernels/kernels.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace turboquant::kernels::HWY_NAMESPACE {

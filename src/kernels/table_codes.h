@@ -1,5 +1,5 @@
-// Nearest codes of any codebook by a table over cells of the grid; what SIMD targets use where their
-// compares would be too many (5 to 8 bits, custom codebooks). The same codes and sums as
+// Nearest codes of any codebook by a table over cells of the grid; what SIMD targets use where
+// their compares would be too many (5 to 8 bits, custom codebooks). The same codes and sums as
 // reference::NearestCodes.
 #ifndef TURBOQUANT_SRC_KERNELS_TABLE_CODES_H_
 #define TURBOQUANT_SRC_KERNELS_TABLE_CODES_H_
@@ -13,7 +13,8 @@ namespace turboquant::kernels {
 
 // A cell of 64 grid steps knows the code of its lower end; the thresholds above it are walked. They
 // end in 32767, which no grid value exceeds.
-inline RowSums TableNearestCodes(const EncodePlan& plan, int candidate, const int16_t* grid, uint8_t* codes) {
+inline RowSums TableNearestCodes(const EncodePlan& plan, int candidate, const int16_t* grid,
+                                 uint8_t* codes) {
   const int16_t* thresholds = plan.thresholds + candidate * 256;
   const uint8_t* first_code = plan.first_codes + candidate * kFirstCodes;
   RowSums sums = {0, 0};

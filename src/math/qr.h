@@ -9,8 +9,8 @@
 
 namespace turboquant {
 
-// The orthogonal factor Q of A = L Q, L lower triangular with a positive diagonal, for the dim × dim
-// matrix A whose rows `fill_row` writes in order. With independent N(0, 1) entries Q is
+// The orthogonal factor Q of A = L Q, L lower triangular with a positive diagonal, for the dim ×
+// dim matrix A whose rows `fill_row` writes in order. With independent N(0, 1) entries Q is
 // Haar-distributed (Mezzadri 2007: it is the sign condition that makes it so). Row-major, dim²
 // doubles, ~4 dim³ floating-point operations.
 //

@@ -57,7 +57,8 @@ std::vector<double> Scaled(std::span<const int16_t> levels, double step) {
   return centroids;
 }
 
-// sum level · E[z; cell] and sum level² · P[cell] over the positive half, the cells those of `step`.
+// sum level · E[z; cell] and sum level² · P[cell] over the positive half, the cells those of
+// `step`.
 struct Moments {
   double level_z = 0.0;
   double level_level = 0.0;
@@ -67,12 +68,13 @@ struct Moments {
   double SquaredError() const { return 1.0 - 2.0 * level_z * level_z / level_level; }
 };
 
-Moments MomentsOf(const CoordinateDensity& density, std::span<const int16_t> positive, double step) {
+Moments MomentsOf(const CoordinateDensity& density, std::span<const int16_t> positive,
+                  double step) {
   Moments moments;
   for (size_t i = 0; i < positive.size(); ++i) {
     const double from = i == 0 ? 0.0 : 0.5 * (positive[i - 1] + positive[i]) * step;
-    const double to = i + 1 == positive.size() ? density.Limit()
-                                               : 0.5 * (positive[i] + positive[i + 1]) * step;
+    const double to =
+        i + 1 == positive.size() ? density.Limit() : 0.5 * (positive[i] + positive[i + 1]) * step;
     moments.level_z += positive[i] * density.FirstMoment(from, to);
     moments.level_level += positive[i] * positive[i] * density.Mass(from, to);
   }
@@ -110,8 +112,7 @@ Levels RoundToInt8(const CoordinateDensity& density, const std::vector<double>& 
   for (int top = 64; top <= 127; ++top) {
     Candidate candidate{0.0, std::vector<int16_t>(half), largest / top};
     for (size_t i = 0; i < half; ++i) {
-      candidate.positive[i] =
-          static_cast<int16_t>(std::lround(top * optimum[half + i] / largest));
+      candidate.positive[i] = static_cast<int16_t>(std::lround(top * optimum[half + i] / largest));
     }
     candidate.error = MomentsOf(density, candidate.positive, candidate.step).SquaredError();
     candidates.push_back(std::move(candidate));
@@ -207,7 +208,8 @@ Codebook::Codebook(size_t dim, int bits, CodebookKind kind, bool sphere,
       bits_(bits),
       kind_(kind),
       sphere_(sphere),
-      int8_levels_(kind == CodebookKind::kUniform || (kind == CodebookKind::kLloydMax && bits <= 4)),
+      int8_levels_(kind == CodebookKind::kUniform ||
+                   (kind == CodebookKind::kLloydMax && bits <= 4)),
       levels_(std::move(levels)),
       step_(step),
       fingerprint_(LevelsChecksum(levels_, step)) {}
@@ -272,9 +274,9 @@ double Codebook::Distortion() const {
 
 Result<LloydMaxOptimum> OptimalCentroids(size_t dim, int bits, CodebookDensity density) {
   TQ_CHECK(CheckDimAndBits(dim, bits));
-  LloydMaxQuantizer optimum = LloydMax(IsSphere(dim, density) ? CoordinateDensity::Sphere(dim)
-                                                              : CoordinateDensity::Gaussian(),
-                                       bits);
+  LloydMaxQuantizer optimum = LloydMax(
+      IsSphere(dim, density) ? CoordinateDensity::Sphere(dim) : CoordinateDensity::Gaussian(),
+      bits);
   return LloydMaxOptimum{std::move(optimum.centroids), optimum.distortion};
 }
 

@@ -75,16 +75,16 @@ Result<Codebook> MakeCodebook(const MseOptions& options) {
 }  // namespace
 
 struct MseQuantizer::EncoderTables {
-  std::vector<int16_t> thresholds;  // [candidates × 256]
-  std::vector<int16_t> levels;      // 256
-  std::vector<int16_t> cells;       // [candidates × 64], symmetric codebooks only
+  std::vector<int16_t> thresholds;   // [candidates × 256]
+  std::vector<int16_t> levels;       // 256
+  std::vector<int16_t> cells;        // [candidates × 64], symmetric codebooks only
   std::vector<uint8_t> first_codes;  // [candidates × 1024]
   kernels::EncodePlan encode;
   kernels::ScorePlan score;
-  double grid_gain;       // grid = rotated coordinate · grid_gain / norm
-  double growth;          // of the unnormalised rotation
-  double sigma_step;      // step / sqrt(dim): a level on the unit sphere's scale
-  double inner_step;      // sum z·level times this is <u, c>
+  double grid_gain;   // grid = rotated coordinate · grid_gain / norm
+  double growth;      // of the unnormalised rotation
+  double sigma_step;  // step / sqrt(dim): a level on the unit sphere's scale
+  double inner_step;  // sum z·level times this is <u, c>
 };
 
 namespace {
@@ -236,7 +236,8 @@ Result<void> MseQuantizer::Append(RowsView rows, MseRows& into,
   TQ_CHECK(CheckRows(into));
   TQ_CHECK(CheckShape("rows", rows.cols(), rows.stride(), rows.rows(), options_.dim));
   if (into.scale_type_ != options_.scale_type) {
-    return Fail(ErrorCode::kInvalidArgument, "the rows hold scales of another type than this quantizer's");
+    return Fail(ErrorCode::kInvalidArgument,
+                "the rows hold scales of another type than this quantizer's");
   }
   if (rows.rows() == 0) return {};
   const size_t old_size = into.size_;
@@ -276,7 +277,8 @@ Result<void> MseQuantizer::EncodeLanes(const RowsView& rows, size_t first_row, s
     const size_t row = first_row + done;
     MatrixView<const float> source;
     if (rows.type() == RowType::kF32) {
-      source = {static_cast<const float*>(rows.data()) + row * rows.stride(), chunk, dim, rows.stride()};
+      source = {static_cast<const float*>(rows.data()) + row * rows.stride(), chunk, dim,
+                rows.stride()};
     } else {
       for (size_t r = 0; r < chunk; ++r) ReadRow(rows, row + r, scratch.data() + r * dim);
       source = {scratch.data(), chunk, dim};
@@ -347,8 +349,10 @@ Result<MseRows> MseQuantizer::ImportCanonical(std::span<const uint8_t> packed,
                 scales.size(), " rows of ", row_bytes, " bytes were expected");
   }
   const size_t dim = options_.dim;
-  const unsigned code_bits_in_last = static_cast<unsigned>(dim * static_cast<size_t>(options_.bits) % 8);
-  const bool holes = codebook_->size() < size_t{1} << options_.bits;  // code 255 of a uniform codebook
+  const unsigned code_bits_in_last =
+      static_cast<unsigned>(dim * static_cast<size_t>(options_.bits) % 8);
+  const bool holes = codebook_->size() < size_t{1}
+                                             << options_.bits;  // code 255 of a uniform codebook
   std::vector<uint8_t> codes(dim);
   rows.Resize(scales.size());
   const kernels::PackedBlocks into = {rows.blocks_.data(), dim, options_.bits,
@@ -365,8 +369,9 @@ Result<MseRows> MseQuantizer::ImportCanonical(std::span<const uint8_t> packed,
                     " at column ", j, ", the codebook has ", codebook_->size());
       }
     }
-    TQ_CHECK(WithNumbers(rows.scale_type_, rows.scales_f16_, rows.scales_f32_,
-                         [&](auto& stored) { return ImportNumber("scales", r, scales[r], stored[r]); }));
+    TQ_CHECK(WithNumbers(rows.scale_type_, rows.scales_f16_, rows.scales_f32_, [&](auto& stored) {
+      return ImportNumber("scales", r, scales[r], stored[r]);
+    }));
     kernels_->pack_codes(into, r, 1, codes.data());
   }
   return rows;
@@ -392,7 +397,8 @@ Result<void> MseQuantizer::Decode(const MseRows& encoded, MatrixView<float> out,
       (void)rotation_->ApplyInverse(rows, rows);  // shapes were checked
       return;
     }
-    for (size_t r = 0; r < count; ++r) kernels_->rotate_inverse(tables.encode.rotation, rows.Row(r));
+    for (size_t r = 0; r < count; ++r)
+      kernels_->rotate_inverse(tables.encode.rotation, rows.Row(r));
   });
   return {};
 }
@@ -432,7 +438,8 @@ Result<MseQueries> MseQuantizer::Prepare(MatrixView<const float> queries,
     return Fail(ErrorCode::kInvalidArgument, "digits must be 1 or 2, got ", prepare_options.digits);
   }
   const bool two_digits = prepare_options.digits == 2;
-  const float digit_max = static_cast<float>(two_digits ? kernels::kTwoDigitMax : kernels::kOneDigitMax);
+  const float digit_max =
+      static_cast<float>(two_digits ? kernels::kTwoDigitMax : kernels::kOneDigitMax);
   const size_t stride = kernels::PaddedDim(dim);
   MseQueries prepared;
   prepared.size_ = queries.rows;
@@ -448,16 +455,18 @@ Result<MseQueries> MseQuantizer::Prepare(MatrixView<const float> queries,
     float largest = 0.0f;
     for (const float y : rotated) largest = std::max(largest, std::fabs(y));
     if (largest == 0.0f) continue;  // digits and factor stay 0
-    const float inverse_step = static_cast<float>(static_cast<double>(digit_max) / static_cast<double>(largest));
+    const float inverse_step =
+        static_cast<float>(static_cast<double>(digit_max) / static_cast<double>(largest));
     for (size_t j = 0; j < dim; ++j) {
-      const int t = static_cast<int>(std::lrintf(std::clamp(rotated[j] * inverse_step, -digit_max, digit_max)));
+      const int t = static_cast<int>(
+          std::lrintf(std::clamp(rotated[j] * inverse_step, -digit_max, digit_max)));
       const int high = two_digits ? (t + 64) >> 7 : t;
       prepared.high_[q * stride + j] = static_cast<int8_t>(high);
       if (two_digits) prepared.low_[q * stride + j] = static_cast<int8_t>(t - 128 * high);
     }
     const double step = static_cast<double>(largest) / static_cast<double>(digit_max);
-    prepared.factors_[q] = static_cast<float>(
-        std::ldexp(step / tables_->growth * tables_->sigma_step, exponent));
+    prepared.factors_[q] =
+        static_cast<float>(std::ldexp(step / tables_->growth * tables_->sigma_step, exponent));
   }
   return prepared;
 }
@@ -470,7 +479,8 @@ Result<int> MseQuantizer::RotateQuery(const MatrixView<const float>& queries, si
   const float factor = PowerOfTwo(-exponent);
   for (size_t j = 0; j < options_.dim; ++j) rotated[j] = queries.Row(q)[j] * factor;
   if (options_.rotation == RotationKind::kDense) {
-    TQ_CHECK(rotation_->Apply({rotated.data(), 1, rotated.size()}, {rotated.data(), 1, rotated.size()}));
+    TQ_CHECK(
+        rotation_->Apply({rotated.data(), 1, rotated.size()}, {rotated.data(), 1, rotated.size()}));
   } else {
     kernels_->rotate(tables_->encode.rotation, rotated.data());
   }
@@ -506,10 +516,9 @@ void MseQuantizer::ScoreBlocks(const MseQueries& queries, const MseRows& encoded
   constexpr size_t kRows = kernels::kKeyBlockRows;
   const size_t block_bytes = encoded.BlockBytes();
   const bool f16 = encoded.scale_type_ == ScaleType::kF16;
-  const kernels::QueryDigits digits = {queries.high_.data(),
-                                       queries.digits_ == 2 ? queries.low_.data() : nullptr,
-                                       kernels::PaddedDim(options_.dim), queries.size_,
-                                       queries.factors_.data()};
+  const kernels::QueryDigits digits = {
+      queries.high_.data(), queries.digits_ == 2 ? queries.low_.data() : nullptr,
+      kernels::PaddedDim(options_.dim), queries.size_, queries.factors_.data()};
   const auto score = [&](size_t block, size_t blocks, float* out, size_t stride) {
     const kernels::RowScales scales = {f16 ? encoded.scales_f16_.data() + block * kRows : nullptr,
                                        f16 ? nullptr : encoded.scales_f32_.data() + block * kRows};
@@ -526,7 +535,8 @@ void MseQuantizer::ScoreBlocks(const MseQueries& queries, const MseRows& encoded
       block = whole_end;
       continue;
     }
-    partial.resize(queries.size_ * kRows);  // a block with lanes before the first or past the last row
+    partial.resize(queries.size_ *
+                   kRows);  // a block with lanes before the first or past the last row
     score(block, 1, partial.data(), kRows);
     const size_t lane_begin = std::max(begin, block * kRows);
     const size_t lane_end = std::min(end, (block + 1) * kRows);

@@ -36,8 +36,8 @@ Result<void> MseRows::Codes(size_t i, std::span<uint8_t> codes) const {
     return Fail(ErrorCode::kInvalidArgument, "row ", i, " was asked for, there are ", size_);
   }
   if (codes.size() != dim_) {
-    return Fail(ErrorCode::kDimensionMismatch, "codes have room for ", codes.size(),
-                ", a row has ", dim_);
+    return Fail(ErrorCode::kDimensionMismatch, "codes have room for ", codes.size(), ", a row has ",
+                dim_);
   }
   kernels_->unpack_codes(View(*this, blocks_.data()), front_ + i, 1, codes.data());
   return {};
@@ -66,9 +66,9 @@ Result<void> MseRows::Append(const MseRows& other) {
   for (size_t done = 0; done < added; done += kChunkRows) {
     const size_t count = std::min(kChunkRows, added - done);
     kernels_->unpack_codes(View(other, other.blocks_.data()), other.front_ + done, count,
-                                    codes.data());
+                           codes.data());
     kernels_->pack_codes(View(*this, blocks_.data()), front_ + old_size + done, count,
-                                  codes.data());
+                         codes.data());
   }
   for (size_t r = 0; r < added; ++r) {
     if (scale_type_ == ScaleType::kF16) {
@@ -109,7 +109,8 @@ Result<void> MseRows::Truncate(size_t n) {
   kernels_->unpack_codes(View(*this, blocks_.data()), first_lane, kept, codes.data());
   Resize(n);
   if (block * BlockBytes() < blocks_.size()) {
-    std::fill(blocks_.begin() + static_cast<ptrdiff_t>(block * BlockBytes()), blocks_.end(), uint8_t{0});
+    std::fill(blocks_.begin() + static_cast<ptrdiff_t>(block * BlockBytes()), blocks_.end(),
+              uint8_t{0});
     kernels_->pack_codes(View(*this, blocks_.data()), first_lane, kept, codes.data());
   }
   WithNumbers(scale_type_, scales_f16_, scales_f32_, [&](auto& scales) {
@@ -130,7 +131,7 @@ Result<void> MseRows::ExportCanonical(std::span<uint8_t> packed) const {
     kernels_->unpack_codes(View(*this, blocks_.data()), front_ + first, count, codes.data());
     for (size_t r = 0; r < count; ++r) {
       kernels_->pack_stream(codes.data() + r * dim_, bits_, dim_,
-                        packed.data() + (first + r) * CanonicalRowBytes());
+                            packed.data() + (first + r) * CanonicalRowBytes());
     }
   }
   return {};

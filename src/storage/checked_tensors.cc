@@ -60,9 +60,9 @@ SafetensorsHeader HeaderOf(const SafetensorsFile& file) {
   SafetensorsHeader header{.tensors = {}, .metadata = file.metadata()};
   for (const TensorView& tensor : file.tensors()) {
     const size_t begin = static_cast<size_t>(tensor.bytes.data() - body);
-    header.tensors.emplace(tensor.name,
-                           HeaderTensor{std::string(TensorTypeName(tensor.type)), tensor.shape,
-                                        begin, begin + tensor.bytes.size()});
+    header.tensors.emplace(
+        tensor.name, HeaderTensor{std::string(TensorTypeName(tensor.type)), tensor.shape, begin,
+                                  begin + tensor.bytes.size()});
   }
   return header;
 }
@@ -94,7 +94,8 @@ Result<void> CheckFormat(const std::string& name, const FileFormat& format) {
 Result<void> CheckVersion(const std::string& text, const FileFormat& format) {
   const std::optional<uint64_t> version = ParseDecimal(text);
   if (!version || *version == 0) {
-    return Fail(ErrorCode::kCorruptData, "format_version is ", Quoted(text), ", not a number from 1");
+    return Fail(ErrorCode::kCorruptData, "format_version is ", Quoted(text),
+                ", not a number from 1");
   }
   if (*version > format.version) {
     return Fail(ErrorCode::kUnsupported, "format_version ", *version, " of ", format.name,
@@ -127,7 +128,8 @@ Result<void> CheckCrcs(const SafetensorsFile& file) {
     const std::string_view name = std::string_view(key).substr(kTensorCrcPrefix.size());
     const TensorView* tensor = file.Find(name);
     if (!tensor) {
-      return Fail(ErrorCode::kCorruptData, "metadata ", Quoted(key), " names no tensor of the file");
+      return Fail(ErrorCode::kCorruptData, "metadata ", Quoted(key),
+                  " names no tensor of the file");
     }
     TQ_CHECK(CheckCrc("tensor " + Quoted(name), text, Crc32(tensor->bytes)));
   }

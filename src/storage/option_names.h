@@ -28,8 +28,8 @@ inline constexpr OptionName<Scale> kScaleNames[] = {{Scale::kNorm, "norm"},
                                                     {Scale::kUnbiased, "unbiased"}};
 inline constexpr OptionName<ScaleType> kScaleTypeNames[] = {{ScaleType::kF16, "f16"},
                                                             {ScaleType::kF32, "f32"}};
-inline constexpr OptionName<RotationKind> kRotationNames[] = {
-    {RotationKind::kHadamard, "hadamard"}, {RotationKind::kDense, "dense"}};
+inline constexpr OptionName<RotationKind> kRotationNames[] = {{RotationKind::kHadamard, "hadamard"},
+                                                              {RotationKind::kDense, "dense"}};
 inline constexpr OptionName<CodebookKind> kCodebookNames[] = {
     {CodebookKind::kLloydMax, "lloyd-max"},
     {CodebookKind::kUniform, "uniform"},

@@ -182,8 +182,8 @@ void AppendTensor(const HeaderTensor& tensor, std::string& json) {
     if (axis > 0) json += ',';
     json += std::to_string(tensor.shape[axis]);
   }
-  json += "],\"data_offsets\":[" + std::to_string(tensor.begin) + ',' +
-          std::to_string(tensor.end) + "]}";
+  json += "],\"data_offsets\":[" + std::to_string(tensor.begin) + ',' + std::to_string(tensor.end) +
+          "]}";
 }
 
 }  // namespace

@@ -81,7 +81,8 @@ Result<FileLayout> LayOut(std::span<const TensorView> tensors, const StringMap& 
   for (const TensorView* tensor : in_order) {
     const std::optional<size_t> end = CheckedAdd(offset, tensor->bytes.size());
     if (!end) return Fail(ErrorCode::kInvalidArgument, "the tensors' bytes overflow a size");
-    const HeaderTensor entry{std::string(TensorTypeName(tensor->type)), tensor->shape, offset, *end};
+    const HeaderTensor entry{std::string(TensorTypeName(tensor->type)), tensor->shape, offset,
+                             *end};
     if (!layout.header.tensors.emplace(tensor->name, entry).second) {
       return Fail(ErrorCode::kInvalidArgument, "tensor ", Quoted(tensor->name), " is given twice");
     }

@@ -184,9 +184,8 @@ Result<std::optional<TraceRope>> ReadRope(const StringMap& metadata,
   TQ_TRY(rope.state, RequiredChoice(metadata, "rope", "pre", TraceRope::State::kPre, "post",
                                     TraceRope::State::kPost));
   TQ_TRY(rope.theta, RequiredTheta(metadata));
-  TQ_TRY(rope.pairing,
-         RequiredChoice(metadata, "rope_pairing", "half", TraceRope::Pairing::kHalf, "interleaved",
-                        TraceRope::Pairing::kInterleaved));
+  TQ_TRY(rope.pairing, RequiredChoice(metadata, "rope_pairing", "half", TraceRope::Pairing::kHalf,
+                                      "interleaved", TraceRope::Pairing::kInterleaved));
   TQ_TRY(rope.rotary_dim, RequiredNumber(metadata, "rotary_dim"));
   TQ_TRY(rope.first_position, RequiredNumber(metadata, "first_position"));
   for (const TraceHead& head : heads) {

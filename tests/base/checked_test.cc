@@ -12,7 +12,8 @@ constexpr size_t kMax = SIZE_MAX;
 TEST(CheckedMultiplyTest, GivesTheProductUpToTheLargestAndNothingBeyond) {
   EXPECT_EQ(CheckedMultiply(0, kMax), 0u);
   EXPECT_EQ(CheckedMultiply(kMax, 1), kMax);
-  EXPECT_EQ(CheckedMultiply(size_t{1} << 32, (size_t{1} << 32) - 1), kMax - ((size_t{1} << 32) - 1));
+  EXPECT_EQ(CheckedMultiply(size_t{1} << 32, (size_t{1} << 32) - 1),
+            kMax - ((size_t{1} << 32) - 1));
   EXPECT_EQ(CheckedMultiply(size_t{1} << 32, size_t{1} << 32), std::nullopt);
   EXPECT_EQ(CheckedMultiply(kMax, 2), std::nullopt);
   EXPECT_EQ(CheckedMultiply(kMax / 2 + 1, 2), std::nullopt);

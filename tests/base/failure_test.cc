@@ -13,8 +13,8 @@ namespace {
 
 TEST(FailTest, JoinsItsPartsWithShortestNumbers) {
   const std::string name = "keys";
-  const auto failure =
-      Fail(ErrorCode::kNonFinite, "tensor '", name, "' row ", size_t{17}, " is ", 0.1, ", not ", -3);
+  const auto failure = Fail(ErrorCode::kNonFinite, "tensor '", name, "' row ", size_t{17}, " is ",
+                            0.1, ", not ", -3);
   EXPECT_EQ(failure.error().code, ErrorCode::kNonFinite);
   EXPECT_EQ(failure.error().message, "tensor 'keys' row 17 is 0.1, not -3");
 }
@@ -27,11 +27,16 @@ TEST(FailTest, WritesNumbersThatStdToStringWouldSpoil) {
 }
 
 TEST(ErrorCodeNameTest, IsTheEnumeratorAndDistinct) {
-  constexpr ErrorCode kCodes[] = {
-      ErrorCode::kInvalidArgument, ErrorCode::kDimensionMismatch, ErrorCode::kNotUnitNorm,
-      ErrorCode::kNonFinite,       ErrorCode::kCorruptData,       ErrorCode::kUnsupported,
-      ErrorCode::kIo,              ErrorCode::kUnavailable,       ErrorCode::kModel,
-      ErrorCode::kInternal};
+  constexpr ErrorCode kCodes[] = {ErrorCode::kInvalidArgument,
+                                  ErrorCode::kDimensionMismatch,
+                                  ErrorCode::kNotUnitNorm,
+                                  ErrorCode::kNonFinite,
+                                  ErrorCode::kCorruptData,
+                                  ErrorCode::kUnsupported,
+                                  ErrorCode::kIo,
+                                  ErrorCode::kUnavailable,
+                                  ErrorCode::kModel,
+                                  ErrorCode::kInternal};
   std::set<std::string_view> names;
   for (const ErrorCode code : kCodes) names.insert(ErrorCodeName(code));
   EXPECT_EQ(names.size(), std::size(kCodes));

@@ -18,12 +18,10 @@ using Words = std::array<uint32_t, 4>;
 TEST(Philox4x32Test, EqualsThePublishedKnownAnswers) {
   EXPECT_EQ(Philox4x32({0, 0, 0, 0}, {0, 0}),
             (Words{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}));
-  EXPECT_EQ(
-      Philox4x32({0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff}, {0xffffffff, 0xffffffff}),
-      (Words{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}));
-  EXPECT_EQ(
-      Philox4x32({0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}, {0xa4093822, 0x299f31d0}),
-      (Words{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}));
+  EXPECT_EQ(Philox4x32({0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff}, {0xffffffff, 0xffffffff}),
+            (Words{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}));
+  EXPECT_EQ(Philox4x32({0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}, {0xa4093822, 0x299f31d0}),
+            (Words{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}));
 }
 
 TEST(RandomBitsTest, WordsAreTheBlocksOfTheStreamsCounter) {
@@ -33,8 +31,7 @@ TEST(RandomBitsTest, WordsAreTheBlocksOfTheStreamsCounter) {
   const uint64_t id = 0x03'02'01'12345'ABCDEull;
   for (uint32_t block = 0; block < 3; ++block) {
     const Words expected =
-        Philox4x32({block, 0, static_cast<uint32_t>(id),
-                    static_cast<uint32_t>(id >> 32)},
+        Philox4x32({block, 0, static_cast<uint32_t>(id), static_cast<uint32_t>(id >> 32)},
                    {0x89ABCDEFu, 0x01234567u});
     for (const uint32_t word : expected) EXPECT_EQ(random.NextWord(), word) << "block=" << block;
   }
@@ -77,8 +74,7 @@ TEST(RandomBitsTest, UniformIsTheMiddleOfItsCell) {
   for (int i = 0; i < 1000; ++i) {
     const uint64_t low = words.NextWord();
     const uint64_t high = words.NextWord();
-    const double expected =
-        (static_cast<double>(high << 20 | low >> 12) + 0.5) / 0x1p52;
+    const double expected = (static_cast<double>(high << 20 | low >> 12) + 0.5) / 0x1p52;
     ASSERT_EQ(uniforms.NextUniform(), expected);
   }
 }
@@ -98,8 +94,7 @@ TEST(RandomBitsTest, NormalHasTheMomentsOfANormal) {
   const double variance[] = {1, 2, 15, 96};  // of z, z^2, z^3, z^4
   double largest = 0;
   for (int k = 0; k < 4; ++k) {
-    const double deviation =
-        (sums[k] / kDraws - expected[k]) / std::sqrt(variance[k] / kDraws);
+    const double deviation = (sums[k] / kDraws - expected[k]) / std::sqrt(variance[k] / kDraws);
     EXPECT_LT(std::fabs(deviation), 5.0) << "moment " << k + 1;
     largest = std::max(largest, std::fabs(deviation));
   }

@@ -2,16 +2,17 @@
 // shares no code with it. These values are the format: one that changes makes old files unreadable.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
-#include <bit>
 #include <cmath>
-#include <numeric>
-#include <optional>
+#include <limits>
 #include <set>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "src/base/random.h"
+#include "src/kernels/kernels.h"
 #include "tests/golden/golden_file.h"
 #include "turboquant/backend.h"
 #include "turboquant/codebook.h"
@@ -165,6 +166,12 @@ TEST(GoldenTest, OptimalCentroids) {
       EXPECT_NEAR(positive[at], shown[i], 1e-9) << "centroid " << at;
     }
   }
+}
+
+// Rows alone would not tell: the outer candidates seldom win.
+TEST(GoldenTest, CandidatesOfTheScaleSearch) {
+  EXPECT_EQ(std::vector<int>(std::begin(kernels::kCandidateQ14), std::end(kernels::kCandidateQ14)),
+            ReadGolden("mse.json")["candidates_q14"].get<std::vector<int>>());
 }
 
 // One codebook and rotation of mse.json, with the rows it was tried on.

@@ -1,5 +1,5 @@
-// The AVX-512 instructions that src/kernels/avx512.cc uses, on any CPU: SIMDe where it has them, and
-// plain loops written from the instruction set reference for those it lacks (0.7.4).
+// The AVX-512 instructions that src/kernels/avx512.cc uses, on any CPU: SIMDe where it has them,
+// and plain loops written from the instruction set reference for those it lacks (0.7.4).
 #ifndef TURBOQUANT_TESTS_KERNELS_AVX512_EMULATION_H_
 #define TURBOQUANT_TESTS_KERNELS_AVX512_EMULATION_H_
 
@@ -135,9 +135,9 @@ using __mmask32 = simde__mmask32;  // NOLINT(bugprone-reserved-identifier)
 #undef _mm512_permute_ps
 #define _mm512_permute_ps(v, control) turboquant::emulation::PermutePs(v, control)
 #undef _mm512_shuffle_f32x4
-#define _mm512_shuffle_f32x4(a, b, control) \
-  simde_mm512_castsi512_ps(                 \
-      simde_mm512_shuffle_i32x4(simde_mm512_castps_si512(a), simde_mm512_castps_si512(b), control))
+#define _mm512_shuffle_f32x4(a, b, control)                                       \
+  simde_mm512_castsi512_ps(simde_mm512_shuffle_i32x4(simde_mm512_castps_si512(a), \
+                                                     simde_mm512_castps_si512(b), control))
 #undef _mm512_reduce_add_epi32
 #define _mm512_reduce_add_epi32(v) turboquant::emulation::ReduceAddEpi32(v)
 

@@ -16,7 +16,8 @@ const KernelTable* EmulatedAvx512Kernels();
 
 inline std::vector<const KernelTable*> TestedTables() {
   std::vector<const KernelTable*> tables;
-  for (const Backend backend : {Backend::kScalar, Backend::kAvx2, Backend::kNeon, Backend::kAvx512, Backend::kAmx}) {
+  for (const Backend backend :
+       {Backend::kScalar, Backend::kAvx2, Backend::kNeon, Backend::kAvx512, Backend::kAmx}) {
     if (const KernelTable* table = FindKernels(backend)) tables.push_back(table);
   }
   if (const KernelTable* table = EmulatedAvx512Kernels()) tables.push_back(table);
@@ -24,7 +25,8 @@ inline std::vector<const KernelTable*> TestedTables() {
 }
 
 inline std::string TableName(const KernelTable& table) {
-  return (&table == EmulatedAvx512Kernels() ? "emulated_" : "") + std::string(BackendName(table.backend));
+  return (&table == EmulatedAvx512Kernels() ? "emulated_" : "") +
+         std::string(BackendName(table.backend));
 }
 
 }  // namespace turboquant::kernels

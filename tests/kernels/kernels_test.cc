@@ -19,8 +19,9 @@ namespace turboquant::kernels {
 namespace {
 
 // Around every vector width in use, and the dims of real models.
-const std::vector<size_t> kDims = {2,  3,  4,  5,  7,  8,  9,   15,  16,  17,  31,  32,  33,  47,  48,
-                                   63, 64, 65, 80, 96, 97, 112, 127, 128, 129, 160, 192, 255, 256, 257,
+const std::vector<size_t> kDims = {2,   3,   4,    5,    7,    8,    9,    15,  16,  17,
+                                   31,  32,  33,   47,   48,   63,   64,   65,  80,  96,
+                                   97,  112, 127,  128,  129,  160,  192,  255, 256, 257,
                                    384, 576, 1023, 1024, 1536, 2048, 2049, 4100};
 
 std::vector<float> Normal(size_t count, unsigned seed) {
@@ -59,7 +60,8 @@ struct TestBook {
     for (int i = 0; i < codes; ++i) {
       const double skew = symmetric ? 0.0 : 0.3 * step;
       const double centroid = (i - codes / 2 + 0.5) * step * 0.7 + skew;
-      levels[i] = static_cast<int16_t>(std::lround(centroid * (symmetric && bits <= 4 ? 30 : 1024)));
+      levels[i] =
+          static_cast<int16_t>(std::lround(centroid * (symmetric && bits <= 4 ? 30 : 1024)));
     }
     thresholds.assign(256 * candidates, 32767);
     for (int k = 0; k < candidates; ++k) {
@@ -73,7 +75,15 @@ struct TestBook {
       }
     }
     const bool magnitudes = symmetric && bits <= 4 && IsSymmetric(codes, candidates);
-    encode = {{dim, rounds, masks.data()}, bits, candidates, codes, thresholds.data(), levels.data(), magnitudes, nullptr, nullptr};
+    encode = {{dim, rounds, masks.data()},
+              bits,
+              candidates,
+              codes,
+              thresholds.data(),
+              levels.data(),
+              magnitudes,
+              nullptr,
+              nullptr};
     first_codes.resize(candidates * kFirstCodes);
     MakeFirstCodes(encode, first_codes.data());
     encode.first_codes = first_codes.data();
@@ -105,7 +115,8 @@ TEST_P(KernelsTest, NormSquaredEqualsReference) {
   for (const size_t dim : kDims) {
     std::vector<float> row = Normal(dim + 1, 1);
     row.back() = std::nanf("");  // must not be read into the sum
-    EXPECT_EQ(table().norm_squared(row.data(), dim), reference::NormSquared(row.data(), dim)) << dim;
+    EXPECT_EQ(table().norm_squared(row.data(), dim), reference::NormSquared(row.data(), dim))
+        << dim;
     row[dim / 2] = INFINITY;
     EXPECT_FALSE(std::isfinite(table().norm_squared(row.data(), dim))) << dim;
   }
@@ -121,10 +132,12 @@ TEST_P(KernelsTest, RotateAndInverseEqualReference) {
       std::vector<float> expected = actual;
       table().rotate(plan, actual.data());
       reference::Rotate(plan, expected.data());
-      ASSERT_EQ(0, std::memcmp(actual.data(), expected.data(), actual.size() * 4)) << dim << " " << rounds;
+      ASSERT_EQ(0, std::memcmp(actual.data(), expected.data(), actual.size() * 4))
+          << dim << " " << rounds;
       table().rotate_inverse(plan, actual.data());
       reference::RotateInverse(plan, expected.data());
-      ASSERT_EQ(0, std::memcmp(actual.data(), expected.data(), actual.size() * 4)) << dim << " " << rounds;
+      ASSERT_EQ(0, std::memcmp(actual.data(), expected.data(), actual.size() * 4))
+          << dim << " " << rounds;
     }
   }
 }
@@ -149,7 +162,8 @@ TEST_P(KernelsTest, EncodeRowsEqualsReference) {
           std::vector<float> gains(rows, 4096.0f);
           gains[rows - 2] = 0.0f;
           gains[0] = 3.7f;
-          for (size_t r = 1; r < rows; ++r) gains[r] = gains[r] * (r == 2 ? 0.9f : 1.1f) * (gains[r] != 0);
+          for (size_t r = 1; r < rows; ++r)
+            gains[r] = gains[r] * (r == 2 ? 0.9f : 1.1f) * (gains[r] != 0);
           for (int round = 0; round < rounds; ++round) {
             if (std::has_single_bit(dim)) {
               for (float& gain : gains) gain /= std::sqrt(static_cast<float>(dim));
@@ -162,12 +176,14 @@ TEST_P(KernelsTest, EncodeRowsEqualsReference) {
           table().encode_rows(book.encode, input.data(), dim + 3, rows, gains.data(),
                               {actual.data(), dim, bits, values}, first_lane, actual_sums.data());
           reference::EncodeRows(book.encode, input.data(), dim + 3, rows, gains.data(),
-                                {expected.data(), dim, bits, values}, first_lane, expected_sums.data());
+                                {expected.data(), dim, bits, values}, first_lane,
+                                expected_sums.data());
           ASSERT_EQ(actual, expected) << "dim " << dim << " bits " << bits << " values " << values
                                       << " candidates " << candidates;
           for (size_t r = 0; r < rows; ++r) {
             ASSERT_EQ(actual_sums[r].grid_level, expected_sums[r].grid_level) << dim << " " << bits;
-            ASSERT_EQ(actual_sums[r].level_level, expected_sums[r].level_level) << dim << " " << bits;
+            ASSERT_EQ(actual_sums[r].level_level, expected_sums[r].level_level)
+                << dim << " " << bits;
           }
         }
       }
@@ -224,7 +240,8 @@ TEST_P(KernelsTest, StreamsEqualReferenceAndRoundTripAtEveryLength) {
       std::vector<uint8_t> codes(count);
       for (uint8_t& code : codes) code = static_cast<uint8_t>(generator() & ((1u << bits) - 1));
       const size_t bytes = CeilDivide(count * bits, 8);
-      std::vector<uint8_t> actual(bytes + 1, 0xAA), expected(bytes + 1, 0xAA), back(count + 1, 0xEE);
+      std::vector<uint8_t> actual(bytes + 1, 0xAA), expected(bytes + 1, 0xAA),
+          back(count + 1, 0xEE);
       table().pack_stream(codes.data(), bits, count, actual.data());
       reference::PackStream(codes.data(), bits, count, expected.data());
       ASSERT_EQ(actual, expected) << bits << " " << count;
@@ -253,8 +270,10 @@ Digits RandomDigits(size_t dim, size_t queries, bool extreme) {
   digits.factors = Normal(queries, 4);
   for (size_t q = 0; q < queries; ++q) {
     for (size_t j = 0; j < dim; ++j) {
-      digits.high[q * stride + j] = static_cast<int8_t>(extreme ? (q % 2 ? -63 : 63) : int(generator() % 127) - 63);
-      digits.low[q * stride + j] = static_cast<int8_t>(extreme ? (q % 2 ? -64 : 63) : int(generator() % 128) - 64);
+      digits.high[q * stride + j] =
+          static_cast<int8_t>(extreme ? (q % 2 ? -63 : 63) : int(generator() % 127) - 63);
+      digits.low[q * stride + j] =
+          static_cast<int8_t>(extreme ? (q % 2 ? -64 : 63) : int(generator() % 128) - 64);
     }
   }
   return digits;
@@ -271,7 +290,8 @@ TEST_P(KernelsTest, ScoreKeysEqualsReference) {
       std::vector<uint8_t> packed(blocks * KeyBlockBytes(dim, bits));
       for (uint8_t& byte : packed) byte = static_cast<uint8_t>(generator());
       std::vector<uint16_t> f16(16 * blocks);
-      for (uint16_t& scale : f16) scale = F32ToF16(static_cast<float>(generator() % 100) * 0.37f).bits;
+      for (uint16_t& scale : f16)
+        scale = F32ToF16(static_cast<float>(generator() % 100) * 0.37f).bits;
       std::vector<float> f32 = Normal(16 * blocks, 12);
       const size_t stride = 16 * blocks + 5;
       for (const size_t queries : {1, 2, 3, 4, 5, 8, 11}) {
@@ -284,7 +304,8 @@ TEST_P(KernelsTest, ScoreKeysEqualsReference) {
                                digits.View(dim, queries, two), actual.data(), stride);
             reference::ScoreKeys(book.score, packed.data(), blocks, scales,
                                  digits.View(dim, queries, two), expected.data(), stride);
-            ASSERT_EQ(actual, expected) << dim << " bits " << bits << " queries " << queries << " " << two;
+            ASSERT_EQ(actual, expected)
+                << dim << " bits " << bits << " queries " << queries << " " << two;
           }
         }
       }
@@ -298,7 +319,8 @@ TEST_P(KernelsTest, ScoreKeysDoesNotOverflowAtTheExtremes) {
     for (const int bits : {1, 2, 3, 4, 8}) {
       std::vector<int16_t> levels(256);
       for (int i = 0; i < (1 << bits); ++i) {
-        levels[i] = static_cast<int16_t>(bits == 8 ? i - 127 : (i < (1 << (bits - 1)) ? -127 : 127));
+        levels[i] =
+            static_cast<int16_t>(bits == 8 ? i - 127 : (i < (1 << (bits - 1)) ? -127 : 127));
       }
       const ScorePlan plan = {dim, bits, bits == 8 ? 255 : 1 << bits, levels.data(), true};
       for (const bool top : {false, true}) {
@@ -328,7 +350,7 @@ TEST(KernelTablesTest, Avx512KernelsAreAmongThem) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Backends, KernelsTest, testing::ValuesIn(TestedTables()),
-                         [](const auto& info) { return TableName(*info.param); });
+                         [](const auto& tested) { return TableName(*tested.param); });
 
 }  // namespace
 }  // namespace turboquant::kernels

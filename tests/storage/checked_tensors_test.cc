@@ -84,7 +84,8 @@ TEST(CheckedTensorsTest, RefusesOtherFormatsAndNewerVersions) {
                         {"'turboquant.kv'", "'turboquant.test'"}));
   EXPECT_TRUE(FailsWith(with("format_version", "4"), ErrorCode::kUnsupported, {"4", "3"}));
   for (const char* text : {"0", "03", "", "three", "-1"}) {
-    EXPECT_TRUE(FailsWith(with("format_version", text), ErrorCode::kCorruptData, {"format_version"}))
+    EXPECT_TRUE(
+        FailsWith(with("format_version", text), ErrorCode::kCorruptData, {"format_version"}))
         << text;
   }
 }
@@ -108,7 +109,8 @@ TEST(CheckedTensorsTest, RefusesWrongAndMalformedChecksums) {
   EXPECT_TRUE(FailsWith(Verify(text), ErrorCode::kCorruptData, {"the header"}));
   const auto more = Changed([](EditableFile& file) { file.metadata["more"] = "3"; });
   EXPECT_TRUE(FailsWith(Verify(more), ErrorCode::kCorruptData, {"the header"}));
-  const auto upper = Changed([](EditableFile& file) { file.metadata["header_crc32"] = "ABCDEF00"; });
+  const auto upper =
+      Changed([](EditableFile& file) { file.metadata["header_crc32"] = "ABCDEF00"; });
   EXPECT_TRUE(FailsWith(Verify(upper), ErrorCode::kCorruptData, {"'ABCDEF00'", "hex"}));
 }
 
@@ -118,8 +120,8 @@ TEST(CheckedTensorsTest, RefusesAChecksumOfNoTensor) {
     file.metadata["crc32.ghost"] = "00000000";
   });
   const auto file = SafetensorsFile::FromBytes(bytes);
-  EXPECT_TRUE(FailsWith(VerifyWherePresent(*file, kFormat), ErrorCode::kCorruptData,
-                        {"'crc32.ghost'"}));
+  EXPECT_TRUE(
+      FailsWith(VerifyWherePresent(*file, kFormat), ErrorCode::kCorruptData, {"'crc32.ghost'"}));
 }
 
 TEST(VerifyWherePresentTest, ChecksOnlyWhatIsThere) {
@@ -131,10 +133,9 @@ TEST(VerifyWherePresentTest, ChecksOnlyWhatIsThere) {
   EXPECT_TRUE(verify(Changed([](EditableFile& file) {
                 file.metadata = {{"format", "pt"}, {"format_version", "x"}};
               })).has_value());
-  EXPECT_TRUE(FailsWith(verify(Changed([](EditableFile& file) {
-                          file.metadata = {{"format", "turboquant.rows"}};
-                        })),
-                        ErrorCode::kInvalidArgument, {"'turboquant.rows'"}));
+  EXPECT_TRUE(FailsWith(
+      verify(Changed([](EditableFile& file) { file.metadata = {{"format", "turboquant.rows"}}; })),
+      ErrorCode::kInvalidArgument, {"'turboquant.rows'"}));
   EXPECT_TRUE(FailsWith(verify(Changed([](EditableFile& file) {
                           file.metadata = {{"format", "turboquant.test"}, {"format_version", "9"}};
                         })),

@@ -7,8 +7,8 @@
 namespace turboquant {
 namespace {
 
-const StringMap kCommon = {{"dim", "32"}, {"head", "0"}, {"layer", "0"}, {"scale_type", "f16"},
-                           {"seed", "42"}, {"side", "0"}};
+const StringMap kCommon = {{"dim", "32"},         {"head", "0"},  {"layer", "0"},
+                           {"scale_type", "f16"}, {"seed", "42"}, {"side", "0"}};
 
 StringMap With(StringMap options, const StringMap& more) {
   for (const auto& [key, text] : more) options[key] = text;
@@ -17,9 +17,8 @@ StringMap With(StringMap options, const StringMap& more) {
 
 StringMap OptionsOf(const std::string& method) {
   const StringMap hadamard = With(kCommon, {{"rotation", "hadamard"}, {"rotation_rounds", "2"}});
-  const StringMap book = {{"codebook", "lloyd-max"},
-                          {"codebook_crc32", "0000abcd"},
-                          {"codebook_density", "auto"}};
+  const StringMap book = {
+      {"codebook", "lloyd-max"}, {"codebook_crc32", "0000abcd"}, {"codebook_density", "auto"}};
   const StringMap sketch = {{"sketch", "orthogonal"}, {"sketch_rows", "32"}};
   if (method == "mse") {
     return With(With(hadamard, book),
@@ -51,8 +50,8 @@ TEST(CheckRowsOptionsTest, RefusesEachOptionMissingAndAnyOther) {
     for (const auto& [name, text] : OptionsOf(method)) {
       StringMap options = OptionsOf(method);
       options.erase(name);
-      EXPECT_TRUE(FailsWith(CheckRowsOptions(method, options), ErrorCode::kCorruptData,
-                            {"'" + name + "'"}))
+      EXPECT_TRUE(
+          FailsWith(CheckRowsOptions(method, options), ErrorCode::kCorruptData, {"'" + name + "'"}))
           << method;
     }
     EXPECT_TRUE(FailsWith(CheckRowsOptions(method, With(OptionsOf(method), {{"extra", "1"}})),
@@ -92,8 +91,10 @@ TEST(CheckRowsOptionsTest, RefusesTextsOutOfRangeAndNamesThem) {
       {"prod", "sketch_rows", {"0", "2049"}, {"1", "2048"}},
       {"polar", "form", {"half"}, {}},
       {"polar", "dim", {"24", "8"}, {"48"}},
-      {"polar", "level_bits", {"", "4", "4,2,2", "4,2,2,2,2", "4,2,2,9", "4,2,2,0", "4,2,2,",
-                               "4,,2,2", ",4,2,2", "4;2;2;2", "42,2,2"},
+      {"polar",
+       "level_bits",
+       {"", "4", "4,2,2", "4,2,2,2,2", "4,2,2,9", "4,2,2,0", "4,2,2,", "4,,2,2", ",4,2,2",
+        "4;2;2;2", "42,2,2"},
        {"1,8,3,5"}},
       {"outlier", "bits", {"0", "8"}, {"7"}},
       {"outlier", "outlier_dim", {"1", "31", "32"}, {"2", "30"}},
@@ -105,8 +106,8 @@ TEST(CheckRowsOptionsTest, RefusesTextsOutOfRangeAndNamesThem) {
       return CheckRowsOptions(test.method, With(OptionsOf(test.method), {{test.option, text}}));
     };
     for (const char* text : test.bad) {
-      EXPECT_TRUE(FailsWith(check(text), ErrorCode::kCorruptData,
-                            {"'" + std::string(test.option) + "'"}))
+      EXPECT_TRUE(
+          FailsWith(check(text), ErrorCode::kCorruptData, {"'" + std::string(test.option) + "'"}))
           << text;
     }
     for (const char* text : test.good) {

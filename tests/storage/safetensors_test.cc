@@ -18,11 +18,10 @@ const Bytes kEight(8, std::byte{7});
 Result<SafetensorsFile> Parse(const Bytes& bytes) { return SafetensorsFile::FromBytes(bytes); }
 
 TEST(SafetensorsFileTest, ReadsNamesTypesShapesBytesAndMetadata) {
-  const Bytes bytes =
-      FileOf(R"({"b":{"dtype":"F16","shape":[2,1],"data_offsets":[4,8]},)"
-             R"("__metadata__":{"who":"\u00e9 \"q\""},)"
-             R"("a":{"data_offsets":[0,4],"shape":[],"dtype":"F32"}}   )",
-             BytesOf({1.5f, 0.0f}));
+  const Bytes bytes = FileOf(R"({"b":{"dtype":"F16","shape":[2,1],"data_offsets":[4,8]},)"
+                             R"("__metadata__":{"who":"\u00e9 \"q\""},)"
+                             R"("a":{"data_offsets":[0,4],"shape":[],"dtype":"F32"}}   )",
+                             BytesOf({1.5f, 0.0f}));
   const auto file = Parse(bytes);
   ASSERT_TRUE(file.has_value()) << file.error().message;
   ASSERT_EQ(file->tensors().size(), 2u);
@@ -39,11 +38,10 @@ TEST(SafetensorsFileTest, ReadsNamesTypesShapesBytesAndMetadata) {
 TEST(SafetensorsFileTest, ReadsFilesWithoutTensorsAndEmptyTensors) {
   EXPECT_TRUE(Parse(FileOf("{}"))->tensors().empty());
   EXPECT_TRUE(Parse(FileOf(R"({"__metadata__":{}})"))->metadata().empty());
-  const Bytes bytes = FileOf(
-      R"({"e":{"dtype":"F32","shape":[3,0],"data_offsets":[4,4]},)"
-      R"("x":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},)"
-      R"("y":{"dtype":"I32","shape":[1],"data_offsets":[4,8]}})",
-      kEight);
+  const Bytes bytes = FileOf(R"({"e":{"dtype":"F32","shape":[3,0],"data_offsets":[4,4]},)"
+                             R"("x":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},)"
+                             R"("y":{"dtype":"I32","shape":[1],"data_offsets":[4,8]}})",
+                             kEight);
   EXPECT_TRUE(Parse(bytes).has_value());
 }
 
@@ -69,7 +67,10 @@ TEST(SafetensorsFileTest, RefusesMalformedHeadersAndNamesTheCulprit) {
       {"bad UTF-8", "{\"\xFF\":1}", kCorrupt, {"valid JSON"}},
       {"tensor twice", "{\"t\":{" + good + "},\"t\":{" + good + "}}", kCorrupt, {"'t'", "twice"}},
       {"field twice", one(good + R"(,"dtype":"F32")"), kCorrupt, {"'t'", "dtype", "twice"}},
-      {"metadata twice", R"({"__metadata__":{},"__metadata__":{}})", kCorrupt, {"two __metadata__"}},
+      {"metadata twice",
+       R"({"__metadata__":{},"__metadata__":{}})",
+       kCorrupt,
+       {"two __metadata__"}},
       {"key twice", R"({"__metadata__":{"k":"1","k":"2"}})", kCorrupt, {"'k'", "twice"}},
       {"metadata number", R"({"__metadata__":{"k":1}})", kCorrupt, {"'k'", "not a string"}},
       {"metadata object", R"({"__metadata__":{"k":{}}})", kCorrupt, {"'k'", "an object"}},
@@ -79,48 +80,79 @@ TEST(SafetensorsFileTest, RefusesMalformedHeadersAndNamesTheCulprit) {
       {"no shape", one(R"("dtype":"F32","data_offsets":[0,8])"), kCorrupt, {"'t'", "no shape"}},
       {"no offsets", one(R"("dtype":"F32","shape":[2])"), kCorrupt, {"'t'", "no data_offsets"}},
       {"more fields", one(good + R"(,"more":1)"), kCorrupt, {"'t'", "unknown field 'more'"}},
-      {"negative axis", one(R"("dtype":"F32","shape":[-2],"data_offsets":[0,8])"), kCorrupt,
+      {"negative axis",
+       one(R"("dtype":"F32","shape":[-2],"data_offsets":[0,8])"),
+       kCorrupt,
        {"'t'", "negative", "shape"}},
-      {"half an axis", one(R"("dtype":"F32","shape":[2.5],"data_offsets":[0,8])"), kCorrupt,
+      {"half an axis",
+       one(R"("dtype":"F32","shape":[2.5],"data_offsets":[0,8])"),
+       kCorrupt,
        {"'t'", "not whole", "shape"}},
-      {"nested shape", one(R"("dtype":"F32","shape":[[2]],"data_offsets":[0,8])"), kCorrupt,
+      {"nested shape",
+       one(R"("dtype":"F32","shape":[[2]],"data_offsets":[0,8])"),
+       kCorrupt,
        {"'t'", "array", "shape"}},
-      {"shape text", one(R"("dtype":"F32","shape":"2","data_offsets":[0,8])"), kCorrupt,
+      {"shape text",
+       one(R"("dtype":"F32","shape":"2","data_offsets":[0,8])"),
+       kCorrupt,
        {"'t'", "string", "shape"}},
-      {"dtype number", one(R"("dtype":3,"shape":[2],"data_offsets":[0,8])"), kCorrupt,
+      {"dtype number",
+       one(R"("dtype":3,"shape":[2],"data_offsets":[0,8])"),
+       kCorrupt,
        {"'t'", "number", "dtype"}},
-      {"one offset", one(R"("dtype":"F32","shape":[2],"data_offsets":[0])"), kCorrupt,
+      {"one offset",
+       one(R"("dtype":"F32","shape":[2],"data_offsets":[0])"),
+       kCorrupt,
        {"'t'", "data_offsets"}},
-      {"three offsets", one(R"("dtype":"F32","shape":[2],"data_offsets":[0,8,8])"), kCorrupt,
+      {"three offsets",
+       one(R"("dtype":"F32","shape":[2],"data_offsets":[0,8,8])"),
+       kCorrupt,
        {"'t'", "data_offsets"}},
       {"offset beyond 64 bits",
-       one(R"("dtype":"F32","shape":[2],"data_offsets":[0,99999999999999999999])"), kCorrupt,
+       one(R"("dtype":"F32","shape":[2],"data_offsets":[0,99999999999999999999])"),
+       kCorrupt,
        {"'t'", "data_offsets"}},
-      {"backwards", one(R"("dtype":"F32","shape":[2],"data_offsets":[8,0])"), kCorrupt,
+      {"backwards",
+       one(R"("dtype":"F32","shape":[2],"data_offsets":[8,0])"),
+       kCorrupt,
        {"'t'", "8 to 0"}},
-      {"beyond the file", one(R"("dtype":"F32","shape":[4],"data_offsets":[0,16])"), kCorrupt,
+      {"beyond the file",
+       one(R"("dtype":"F32","shape":[4],"data_offsets":[0,16])"),
+       kCorrupt,
        {"'t'", "0 to 16", "8 bytes"}},
-      {"hole in front", one(R"("dtype":"F32","shape":[1],"data_offsets":[4,8])"), kCorrupt,
+      {"hole in front",
+       one(R"("dtype":"F32","shape":[1],"data_offsets":[4,8])"),
+       kCorrupt,
        {"'t'", "hole"}},
-      {"bytes left over", one(R"("dtype":"F32","shape":[1],"data_offsets":[0,4])"), kCorrupt,
+      {"bytes left over",
+       one(R"("dtype":"F32","shape":[1],"data_offsets":[0,4])"),
+       kCorrupt,
        {"end at 4", "8 bytes"}},
       {"overlap",
        R"({"t":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},)"
        R"("u":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}})",
-       kCorrupt, {"'u'", "begins at 4", "inside"}},
-      {"shape above bytes", one(R"("dtype":"F32","shape":[3],"data_offsets":[0,8])"), kCorrupt,
+       kCorrupt,
+       {"'u'", "begins at 4", "inside"}},
+      {"shape above bytes",
+       one(R"("dtype":"F32","shape":[3],"data_offsets":[0,8])"),
+       kCorrupt,
        {"'t'", "12", "8"}},
       {"overflowing shape",
-       one(R"("dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,8])"), kCorrupt,
+       one(R"("dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,8])"),
+       kCorrupt,
        {"'t'", "4611686018427387904 × 4", "overflow"}},
       {"overflow in bytes only",
-       one(R"("dtype":"F32","shape":[4611686018427387906],"data_offsets":[0,8])"), kCorrupt,
+       one(R"("dtype":"F32","shape":[4611686018427387906],"data_offsets":[0,8])"),
+       kCorrupt,
        {"'t'", "overflow"}},
       {"overflow behind a zero axis",
-       one(R"("dtype":"F32","shape":[0,4611686018427387904,4],"data_offsets":[0,8])"), kCorrupt,
+       one(R"("dtype":"F32","shape":[0,4611686018427387904,4],"data_offsets":[0,8])"),
+       kCorrupt,
        {"'t'", "overflow"}},
-      {"unknown dtype", one(R"("dtype":"F4","shape":[16],"data_offsets":[0,8])"),
-       ErrorCode::kUnsupported, {"'t'", "'F4'"}},
+      {"unknown dtype",
+       one(R"("dtype":"F4","shape":[16],"data_offsets":[0,8])"),
+       ErrorCode::kUnsupported,
+       {"'t'", "'F4'"}},
   };
   for (const Malformed& malformed : cases) {
     const Bytes bytes = FileOf(malformed.header, kEight);
@@ -153,8 +185,7 @@ TEST(SafetensorsFileTest, NestingIsNoDanger) {
 }
 
 TEST(SafetensorsFileTest, KeepsUnknownTypesWhenAskedTo) {
-  const Bytes bytes =
-      FileOf(R"({"t":{"dtype":"F4","shape":[16],"data_offsets":[0,8]}})", kEight);
+  const Bytes bytes = FileOf(R"({"t":{"dtype":"F4","shape":[16],"data_offsets":[0,8]}})", kEight);
   const auto file = SafetensorsFile::FromBytes(bytes, UnknownTensors::kKeep);
   ASSERT_TRUE(file.has_value());
   EXPECT_EQ(file->Find("t")->type, TensorType::kUnknown);
@@ -197,9 +228,9 @@ TEST(ReadFloatsTest, WidensAndNarrowsAtAnyAddress) {
     const std::vector<float> expected = {1.5f, -0.25f};
     EXPECT_EQ(read(TensorType::kF32, 2, at_shift(BytesOf({1.5f, -0.25f}))), expected);
     EXPECT_EQ(read(TensorType::kF64, 2, at_shift(BytesOf({1.5, -0.25}))), expected);
-    EXPECT_EQ(read(TensorType::kF16, 2,
-                   at_shift(BytesOf({F32ToF16(1.5f).bits, F32ToF16(-0.25f).bits}))),
-              expected);
+    EXPECT_EQ(
+        read(TensorType::kF16, 2, at_shift(BytesOf({F32ToF16(1.5f).bits, F32ToF16(-0.25f).bits}))),
+        expected);
     EXPECT_EQ(read(TensorType::kBF16, 2,
                    at_shift(BytesOf({F32ToBF16(1.5f).bits, F32ToBF16(-0.25f).bits}))),
               expected);
@@ -208,8 +239,8 @@ TEST(ReadFloatsTest, WidensAndNarrowsAtAnyAddress) {
 
 TEST(ReadFloatsTest, RefusesWhatNoF32Holds) {
   const Bytes wide = BytesOf({1.0, -1e300});
-  EXPECT_TRUE(FailsWith(ReadFloats({"t", TensorType::kF64, {2}, wide}),
-                        ErrorCode::kInvalidArgument, {"'t'", "element 1", "-1e+300"}));
+  EXPECT_TRUE(FailsWith(ReadFloats({"t", TensorType::kF64, {2}, wide}), ErrorCode::kInvalidArgument,
+                        {"'t'", "element 1", "-1e+300"}));
   const Bytes infinite = BytesOf({std::numeric_limits<double>::infinity()});
   EXPECT_TRUE(std::isinf(ReadFloats({"t", TensorType::kF64, {1}, infinite}).value()[0]));
   const Bytes number = BytesOf({int32_t{1}});
@@ -224,20 +255,19 @@ TEST(SerializeSafetensorsTest, BytesAreThoseOfTheFormat) {
   const Bytes bytes = SerializeSafetensors(tensors, {{"k\n", "\"v\\"}}).value();
   Bytes body = b;
   body.insert(body.end(), a.begin(), a.end());
-  const std::string header =
-      R"({"__metadata__":{"k\u000a":"\"v\\"},)"
-      R"("a":{"dtype":"U8","shape":[3],"data_offsets":[8,11]},)"
-      R"("b":{"dtype":"I64","shape":[1],"data_offsets":[0,8]}})";
+  const std::string header = R"({"__metadata__":{"k\u000a":"\"v\\"},)"
+                             R"("a":{"dtype":"U8","shape":[3],"data_offsets":[8,11]},)"
+                             R"("b":{"dtype":"I64","shape":[1],"data_offsets":[0,8]}})";
   EXPECT_EQ(HeaderText(bytes), header + std::string((8 - header.size() % 8) % 8, ' '));
   EXPECT_EQ(bytes, FileOf(HeaderText(bytes), body));
 }
 
 TEST(SerializeSafetensorsTest, RoundTripsEveryTypeAlignedAndInAnyOrder) {
-  constexpr TensorType kAll[] = {
-      TensorType::kBool,   TensorType::kU8,  TensorType::kI8,  TensorType::kF8E4M3,
-      TensorType::kF8E5M2, TensorType::kU16, TensorType::kI16, TensorType::kF16,
-      TensorType::kBF16,   TensorType::kU32, TensorType::kI32, TensorType::kF32,
-      TensorType::kU64,    TensorType::kI64, TensorType::kF64};
+  constexpr TensorType kAll[] = {TensorType::kBool,   TensorType::kU8,     TensorType::kI8,
+                                 TensorType::kF8E4M3, TensorType::kF8E5M2, TensorType::kU16,
+                                 TensorType::kI16,    TensorType::kF16,    TensorType::kBF16,
+                                 TensorType::kU32,    TensorType::kI32,    TensorType::kF32,
+                                 TensorType::kU64,    TensorType::kI64,    TensorType::kF64};
   std::vector<Bytes> contents;
   std::vector<TensorView> tensors;
   for (const TensorType type : kAll) contents.emplace_back(TensorTypeBytes(type) * 3, std::byte{9});

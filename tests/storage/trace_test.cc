@@ -139,7 +139,8 @@ TEST(KvTraceTest, PositionsThatAreAbsentFollowFromTheCounts) {
     file["queries"].bytes = file["keys"].bytes;
   });
   ASSERT_TRUE(each.has_value());
-  EXPECT_TRUE(std::ranges::equal(each->heads()[0].query_positions(1), std::vector<size_t>{0, 1, 2}));
+  EXPECT_TRUE(
+      std::ranges::equal(each->heads()[0].query_positions(1), std::vector<size_t>{0, 1, 2}));
 }
 
 TEST(KvTraceTest, ReadsSeveralHeadsInNumericalOrder) {
@@ -157,8 +158,8 @@ TEST(KvTraceTest, ReadsSeveralHeadsInNumericalOrder) {
   EXPECT_EQ(trace->heads()[2].keys(0).Row(0)[0], 100.0f);
 
   file.Remove("layers.2.heads.11.values");
-  EXPECT_TRUE(FailsWith(Load(file), ErrorCode::kCorruptData,
-                        {"'layers.2.heads.11.values'", "missing"}));
+  EXPECT_TRUE(
+      FailsWith(Load(file), ErrorCode::kCorruptData, {"'layers.2.heads.11.values'", "missing"}));
 }
 
 TEST(KvTraceTest, RefusesNamesThatCouldMeanTwoThings) {
@@ -183,9 +184,9 @@ TEST(KvTraceTest, RefusesMissingTensorsAndWrongTypes) {
   for (const char* name : {"keys", "values", "queries"}) {
     EXPECT_TRUE(FailsWith(LoadChanged([&](EditableFile& file) { file.Remove(name); }),
                           ErrorCode::kCorruptData, {name, "missing"}));
-    EXPECT_TRUE(FailsWith(
-        LoadChanged([&](EditableFile& file) { file[name].type = TensorType::kI32; }),
-        ErrorCode::kUnsupported, {name, "I32"}));
+    EXPECT_TRUE(
+        FailsWith(LoadChanged([&](EditableFile& file) { file[name].type = TensorType::kI32; }),
+                  ErrorCode::kUnsupported, {name, "I32"}));
   }
   EXPECT_TRUE(FailsWith(
       LoadChanged([](EditableFile& file) { file["query_positions"].type = TensorType::kF64; }),
@@ -274,13 +275,23 @@ TEST(KvTraceTest, RefusesAMalformedRope) {
       file.metadata[key] = text;
     });
   };
-  const std::pair<const char*, const char*> cases[] = {
-      {"rope", "Post"},          {"rope", ""},          {"rope_theta", "0"},
-      {"rope_theta", "-1"},      {"rope_theta", "inf"}, {"rope_theta", "nan"},
-      {"rope_theta", "1e4x"},    {"rope_theta", ""},    {"rope_pairing", "whole"},
-      {"rotary_dim", "0"},       {"rotary_dim", "3"},   {"rotary_dim", "6"},
-      {"rotary_dim", "two"},     {"rotary_dim", "-2"},  {"first_position", "-1"},
-      {"first_position", "0.5"}, {"first_position", "18446744073709551615"}};
+  const std::pair<const char*, const char*> cases[] = {{"rope", "Post"},
+                                                       {"rope", ""},
+                                                       {"rope_theta", "0"},
+                                                       {"rope_theta", "-1"},
+                                                       {"rope_theta", "inf"},
+                                                       {"rope_theta", "nan"},
+                                                       {"rope_theta", "1e4x"},
+                                                       {"rope_theta", ""},
+                                                       {"rope_pairing", "whole"},
+                                                       {"rotary_dim", "0"},
+                                                       {"rotary_dim", "3"},
+                                                       {"rotary_dim", "6"},
+                                                       {"rotary_dim", "two"},
+                                                       {"rotary_dim", "-2"},
+                                                       {"first_position", "-1"},
+                                                       {"first_position", "0.5"},
+                                                       {"first_position", "18446744073709551615"}};
   for (const auto& [key, text] : cases) {
     EXPECT_TRUE(FailsWith(with(key, text), ErrorCode::kCorruptData, {key})) << key << " " << text;
   }
@@ -291,7 +302,8 @@ TEST(KvTraceTest, RefusesAMalformedRope) {
     });
     EXPECT_TRUE(FailsWith(trace, ErrorCode::kCorruptData, {key}));
   }
-  const auto undeclared = LoadChanged([](EditableFile& file) { file.metadata["rotary_dim"] = "x"; });
+  const auto undeclared =
+      LoadChanged([](EditableFile& file) { file.metadata["rotary_dim"] = "x"; });
   EXPECT_TRUE(undeclared.has_value());
 }
 
@@ -312,15 +324,16 @@ TEST(KvTraceTest, ChecksChecksumsWhereTheyAre) {
   const Bytes newer = SerializeChecked({"turboquant.trace", 2}, trace.Views(), {}).value();
   EXPECT_TRUE(FailsWith(KvTrace::FromBytes(newer), ErrorCode::kUnsupported, {"2"}));
   const Bytes rows = SerializeChecked({"turboquant.rows", 1}, trace.Views(), {}).value();
-  EXPECT_TRUE(FailsWith(KvTrace::FromBytes(rows), ErrorCode::kInvalidArgument, {"turboquant.rows"}));
+  EXPECT_TRUE(
+      FailsWith(KvTrace::FromBytes(rows), ErrorCode::kInvalidArgument, {"turboquant.rows"}));
 }
 
 TEST(KvTraceTest, ReadsAFileWhoseTensorsAreMisaligned) {
   const Bytes aligned = MakeTrace().Serialize();
   const std::string header = HeaderText(aligned);
   for (size_t spaces = 1; spaces < 8; ++spaces) {
-    const Bytes shifted = FileOf(header + std::string(spaces, ' '),
-                                 std::span(aligned).subspan(8 + header.size()));
+    const Bytes shifted =
+        FileOf(header + std::string(spaces, ' '), std::span(aligned).subspan(8 + header.size()));
     const auto trace = KvTrace::FromBytes(shifted);
     ASSERT_TRUE(trace.has_value()) << trace.error().message;
     EXPECT_EQ(trace->heads()[0].keys(1).Row(2)[3], 23.0f);
@@ -329,7 +342,8 @@ TEST(KvTraceTest, ReadsAFileWhoseTensorsAreMisaligned) {
 
 TEST(KvTraceTest, LoadsTheRecordedTraces) {
   for (const std::string layer : {"00", "15", "29"}) {
-    const std::filesystem::path path = std::filesystem::path(TURBOQUANT_SOURCE_DIR) / "data" /
+    const std::filesystem::path path =
+        std::filesystem::path(TURBOQUANT_SOURCE_DIR) / "data" /
         ("smollm2-135m-news-layer" + layer + "-head0-postrope.safetensors");
     const auto trace = KvTrace::Load(path);
     ASSERT_TRUE(trace.has_value()) << trace.error().message;

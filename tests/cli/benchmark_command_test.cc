@@ -1,0 +1,140 @@
+#include "src/cli/benchmark_command.h"
+
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <sstream>
+#include <string>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/cli/temporary_folder.h"
+#include "tests/eval/json_schema.h"
+
+namespace turboquant::cli {
+namespace {
+
+using test::TemporaryFolder;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+constexpr const char* kTrace =
+    TURBOQUANT_SOURCE_DIR "/data/smollm2-135m-news-layer15-head0-postrope.safetensors";
+
+BenchmarkOptions Small() {
+  BenchmarkOptions options;
+  options.dims = {32};
+  options.tokens = 48;
+  options.queries = 3;
+  options.samples = 1;
+  options.repeats = 1;
+  options.format = "json";
+  return options;
+}
+
+nlohmann::json Measure(const BenchmarkOptions& options) {
+  std::ostringstream out;
+  const auto ran = RunBenchmark(options, out, nullptr);
+  EXPECT_TRUE(ran.has_value()) << ran.error().message;
+  return nlohmann::json::parse(out.str());
+}
+
+test::JsonSchema Schema() {
+  std::ifstream file(TURBOQUANT_SOURCE_DIR "/docs/benchmark.schema.json");
+  return test::JsonSchema(nlohmann::json::parse(file));
+}
+
+TEST(BenchmarkCommandTest, RunsEveryMethodByDefault) {
+  BenchmarkOptions options = Small();
+  options.bits = {3, 3.5};
+  const auto json = Measure(options);
+  EXPECT_THAT(Schema().Validate(json), IsEmpty());
+  std::set<std::string> methods;
+  std::set<std::string> policies;
+  for (const auto& row : json["rows"]) {
+    methods.insert(row["method"]);
+    policies.insert(row["policy"]);
+    EXPECT_EQ(row["workload"], "synthetic");
+  }
+  EXPECT_EQ(methods.size(), 12u);
+  EXPECT_EQ(policies, (std::set<std::string>{"default", "paper"}));
+}
+
+TEST(BenchmarkCommandTest, DefaultWidthsFitTheMethodsThatAreNamed) {
+  BenchmarkOptions options = Small();
+  options.methods = {"prod"};
+  options.policies = {"default"};
+  options.quick = true;
+  const auto json = Measure(options);
+  EXPECT_EQ(json["rows"].size(), 3u);  // 2, 3 and 4 bits; no halves
+  EXPECT_EQ(json["quick"], true);
+}
+
+TEST(BenchmarkCommandTest, TracesFitTheSchemaAndThreadsAreReported) {
+  BenchmarkOptions options;
+  options.workload = "trace";
+  options.traces = {kTrace};
+  options.max_queries = 4;
+  options.repeats = 1;
+  options.quick = true;
+  options.threads = 2;
+  options.format = "json";
+  const auto json = Measure(options);
+  EXPECT_THAT(Schema().Validate(json), IsEmpty());
+  EXPECT_EQ(json["workload"], "trace");
+  for (const auto& row : json["rows"]) {
+    EXPECT_EQ(row["threads"], 2);
+    EXPECT_EQ(row["layer"], 15);
+  }
+}
+
+TEST(BenchmarkCommandTest, TheScalarBackendIsNamedAsTarget) {
+  BenchmarkOptions options = Small();
+  options.methods = {"mse"};
+  options.bits = {4};
+  options.policies = {"no-search"};
+  options.backend = "scalar";
+  const auto scalar = Measure(options);
+  EXPECT_EQ(scalar["rows"][0]["target"], "scalar");
+  options.backend = "auto";
+  const auto fastest = Measure(options);
+  EXPECT_EQ(fastest["rows"][0]["target"], fastest["machine"]["best_target"]);
+  EXPECT_EQ(fastest["rows"][0]["softmax_kl"], scalar["rows"][0]["softmax_kl"]);
+}
+
+TEST(BenchmarkCommandTest, WritesTheFilesAskedForAndNothingElse) {
+  const TemporaryFolder folder;
+  BenchmarkOptions options = Small();
+  options.methods = {"mse", "q8_0"};
+  options.bits = {4};
+  options.output = folder / "rows.json";
+  options.report = folder / "report.html";
+  std::ostringstream out;
+  ASSERT_TRUE(RunBenchmark(options, out, nullptr).has_value());
+  EXPECT_EQ(out.str(), "");
+  EXPECT_EQ(folder.FileCount(), 2u);
+  EXPECT_THAT(Schema().Validate(nlohmann::json::parse(test::ReadWholeFile(options.output))),
+              IsEmpty());
+  EXPECT_THAT(test::ReadWholeFile(options.report), HasSubstr("<svg"));
+  options.report = folder / "missing/report.html";
+  EXPECT_EQ(RunBenchmark(options, out, nullptr).error().code, ErrorCode::kIo);
+}
+
+TEST(BenchmarkCommandTest, AnUnavailableBackendIsAnError) {
+  BenchmarkOptions options = Small();
+  bool refused = false;
+  for (const char* backend : {"neon", "amx", "avx512"}) {  // no CPU has both of the first two
+    options.backend = backend;
+    options.methods = {"q8_0"};
+    std::ostringstream out;
+    const auto ran = RunBenchmark(options, out, nullptr);
+    if (ran) continue;
+    refused = true;
+    EXPECT_EQ(ran.error().code, ErrorCode::kUnavailable);
+    EXPECT_THAT(ran.error().message, HasSubstr(backend));
+  }
+  EXPECT_TRUE(refused);
+}
+
+}  // namespace
+}  // namespace turboquant::cli
