@@ -31,7 +31,7 @@ class RandomBits {
   // Bit j of the stream is bit j % 32 of word j / 32; true means a negative sign.
   bool NextBit();
 
-  // In (0, 1), 53 bits, from two words (low word first).
+  // In (0, 1): the middle of one of 2^52 cells, from two words (low word first).
   double NextUniform();
 
   // N(0, 1): the inverse normal distribution at NextUniform(), by arithmetic that is the same

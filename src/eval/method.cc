@@ -129,7 +129,8 @@ class QuantizerMethod : public RowMethod {
 
 template <class Quantizer>
 Result<std::unique_ptr<RowMethod>> Wrap(Result<Quantizer> quantizer) {
-  TQ_TRY(Quantizer ready, std::move(quantizer));
+  if (!quantizer) return std::unexpected(std::move(quantizer).error());
+  const Quantizer& ready = *quantizer;
   const std::string_view target = TargetOf(ready);
   const double theory = TheoryOf(ready);
   return std::make_unique<QuantizerMethod<Quantizer>>(

@@ -202,7 +202,7 @@ TEST_P(MseOneHotTest, TwoRoundsMakeCoordinatesBinomial) {
   ASSERT_TRUE(codebook);
   const double expected = BinomialDistortion(*codebook);
   EXPECT_NEAR(expected, listed[dim == 128][bits - 1], 0.02 * expected);
-  const test::Sample errors = OneHotErrors(dim, bits, 2, 8000);
+  const test::Sample errors = OneHotErrors(dim, bits, 2, 16000);
   EXPECT_NEAR(errors.mean(), expected, 0.02 * expected);
   EXPECT_NEAR(errors.mean(), expected, 4.0 * errors.standard_error());
   EXPECT_LT(4.0 * errors.standard_error(), 0.02 * expected) << "power of the test";
@@ -213,8 +213,9 @@ TEST_P(MseOneHotTest, ThreeRoundsAreAsGoodAsARandomRotation) {
   const auto codebook = Codebook::Create({.dim = dim, .bits = bits});
   ASSERT_TRUE(codebook);
   const double expected = test::SphereDistortion(dim, *codebook);
-  const test::Sample errors = OneHotErrors(dim, bits, 3, 8000);
-  EXPECT_NEAR(errors.mean(), expected, 0.03 * expected);
+  const test::Sample errors = OneHotErrors(dim, bits, 3, 16000);
+  // What is left of the lattice of signs is 2.8 % at dim 64 and 3 bits, below 1.5 % elsewhere.
+  EXPECT_NEAR(errors.mean(), expected, 0.03 * expected + 4.0 * errors.standard_error());
   EXPECT_LT(4.0 * errors.standard_error(), 0.02 * expected) << "power of the test";
 }
 
