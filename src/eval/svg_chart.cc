@@ -11,7 +11,7 @@ namespace turboquant::eval {
 namespace {
 
 constexpr double kWidth = 760;
-constexpr double kPlotLeft = 70;
+constexpr double kPlotLeft = 84;
 constexpr double kPlotRight = 540;
 constexpr double kPlotTop = 14;
 constexpr double kPlotBottom = 330;
