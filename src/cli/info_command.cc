@@ -1,6 +1,5 @@
 #include "src/cli/info_command.h"
 
-#include <utility>
 #include <vector>
 
 #include "src/base/try.h"
@@ -21,12 +20,12 @@ Result<void> RunInfo(const InfoOptions& options, std::ostream& out) {
   facts.Add("threads", static_cast<size_t>(machine.cores));
   std::vector<std::string> backends;
   for (const Backend backend : AvailableBackends()) backends.emplace_back(BackendName(backend));
-  facts.Add("backends", std::move(backends));
+  facts.Add("backends", backends);
   facts.Add("auto_backend", machine.best_target);
   facts.Add("encode_methods", std::vector<std::string>{"mse", "prod", "qjl", "polar"});
   std::vector<std::string> methods;
   for (const eval::MethodKind kind : eval::AllMethods()) methods.emplace_back(MethodName(kind));
-  facts.Add("benchmark_methods", std::move(methods));
+  facts.Add("benchmark_methods", methods);
   facts.Add("workloads", std::vector<std::string>{"synthetic", "trace"});
   out << facts.Print(format);
   return {};

@@ -51,7 +51,7 @@ void FactSheet::Add(std::string name, bool flag) {
   facts_.push_back({std::move(name), flag ? "yes" : "no", Dump(Json(flag))});
 }
 
-void FactSheet::Add(std::string name, std::vector<std::string> texts) {
+void FactSheet::Add(std::string name, const std::vector<std::string>& texts) {
   std::string joined;
   for (const std::string& text : texts) joined += (joined.empty() ? "" : " ") + text;
   std::string json = Dump(Json(texts));

@@ -28,7 +28,7 @@ class FactSheet {
   void Add(std::string name, double number);
   void Add(std::string name, size_t count);
   void Add(std::string name, bool flag);
-  void Add(std::string name, std::vector<std::string> texts);
+  void Add(std::string name, const std::vector<std::string>& texts);
 
   std::string Print(PrintFormat format) const;
 

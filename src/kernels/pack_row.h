@@ -3,6 +3,7 @@
 #ifndef TURBOQUANT_SRC_KERNELS_PACK_ROW_H_
 #define TURBOQUANT_SRC_KERNELS_PACK_ROW_H_
 
+#include <algorithm>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -145,7 +146,7 @@ template <int kBits>
 inline void UnpackStreamFixed(const uint8_t* stream, size_t count, uint8_t* codes) {
   using namespace pack_row_internal;
   if constexpr (kBits == 8) {
-    std::memcpy(codes, stream, count);
+    std::copy_n(stream, count, codes);
     return;
   }
   size_t j = 0;
@@ -165,7 +166,7 @@ template <int kBits>
 inline void PackStreamFixed(const uint8_t* codes, size_t count, uint8_t* stream) {
   using namespace pack_row_internal;
   if constexpr (kBits == 8) {
-    std::memcpy(stream, codes, count);
+    std::copy_n(codes, count, stream);
     return;
   }
   size_t j = 0;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <limits>
 #include <random>
 #include <string>
@@ -228,12 +229,10 @@ TEST_P(MseRowsTest, RandomOperationsEqualAPlainList) {
           ASSERT_FALSE(rows.RemoveFront(list.size() + 1));
           ASSERT_FALSE(rows.Truncate(list.size() + 1));
           break;
-        case 4: {
-          const std::vector<size_t> copy = list;
-          list.insert(list.end(), copy.begin(), copy.end());
+        case 4:
+          for (size_t r = 0, end = list.size(); r < end; ++r) list.push_back(list[r]);
           ASSERT_TRUE(rows.Append(rows));
           break;
-        }
         case 5:
           ASSERT_TRUE(rows.Append(*quantizer.Encode(batch, kTilings[below(2)])));
           for (size_t r = 0; r < count; ++r) list.push_back(first + r);

@@ -114,12 +114,12 @@ INSTANTIATE_TEST_SUITE_P(Shapes, MseHadamardTest,
 
 TEST(MseLargeDimTest, DistortionOfUnitRowsIsThatOfTheCodebook) {
   if (std::getenv("TURBOQUANT_LONG_TESTS") == nullptr) {
-    GTEST_SKIP() << "20,000 rows of dim 1536 take a minute: set TURBOQUANT_LONG_TESTS=1";
+    GTEST_SKIP() << "20,000 rows of dim 1536 take two minutes: set TURBOQUANT_LONG_TESTS=1";
   }
   for (int bits = 1; bits <= 8; ++bits) {
     ExpectDistortionOfTheTheory(1536, bits, RotationKind::kHadamard);
   }
-  for (const int bits : {2, 4}) ExpectDistortionOfTheTheory(1536, bits, RotationKind::kDense);
+  ExpectDistortionOfTheTheory(1536, 4, RotationKind::kDense);
 }
 
 // What rows 3 and 5 of the acceptance numbers compare with is itself what algorithm.md promises:
