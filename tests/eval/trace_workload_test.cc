@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -145,6 +146,8 @@ TEST(TraceWorkloadTest, NormsMatterUnlessNormalized) {
   const BenchmarkResult real = Measure(options);
   EXPECT_NEAR(real.rows[1].logit_rmse / real.rows[0].logit_rmse, 50.0, 0.1);
   EXPECT_NEAR(real.rows[1].nmse / real.rows[0].nmse, 1.0, 0.01);
+  // Logits are scores / sqrt(dim); these queries and keys are unit vectors.
+  EXPECT_NEAR(real.rows[0].logit_rmse * std::sqrt(32.0) / real.rows[0].ip_rmse, 1.0, 1e-5);
   EXPECT_EQ(real.rows[0].rope, "undeclared");
   EXPECT_FALSE(real.rows[0].layer.has_value());
   options.normalize = true;
