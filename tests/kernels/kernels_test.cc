@@ -158,7 +158,8 @@ TEST_P(KernelsTest, EncodeRowsEqualsReference) {
           const size_t rows = dim > 1000 ? 3 : 6;
           const size_t first_lane = dim % 13;
           std::vector<float> input = Normal(rows * (dim + 3), 3);
-          input[1] = 40.0f;  // a peak beyond the grid
+          input[dim + 3] = 40.0f;  // peaks beyond the grid, on both sides of it
+          input[dim + 4] = -40.0f;
           std::vector<float> gains(rows, 4096.0f);
           gains[rows - 2] = 0.0f;
           gains[0] = 3.7f;
