@@ -30,6 +30,7 @@ FACES = {"onnx", "c_api", "cli", "eval"}
 PUBLIC_LAYER = {
     "error.h": "base",
     "matrix_view.h": "base",
+    "heads_view.h": "base",
     "parallel_for.h": "base",
     "backend.h": "base",
     "codebook.h": "quantizers",
@@ -39,9 +40,15 @@ PUBLIC_LAYER = {
     "prod_quantizer.h": "quantizers",
     "polar_quantizer.h": "quantizers",
     "outlier_quantizer.h": "quantizers",
+    "key_map.h": "cache",
+    "kv_format.h": "cache",
+    "attention.h": "cache",
+    "kv_cache.h": "cache",
+    "decoder_cache.h": "cache",
     "safetensors.h": "storage",
     "rows_file.h": "storage",
     "trace.h": "storage",
+    "snapshot.h": "storage",
 }
 
 # Headers of others -> the folders of src/ that may include them. First match counts.

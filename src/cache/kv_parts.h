@@ -1,0 +1,78 @@
+// The parts of a page and how rows get into and out of them (kv_format.h says where they lie).
+#ifndef TURBOQUANT_SRC_CACHE_KV_PARTS_H_
+#define TURBOQUANT_SRC_CACHE_KV_PARTS_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "src/kernels/kernels.h"
+#include "src/quantizers/mse_core.h"
+#include "turboquant/kv_format.h"
+#include "turboquant/qjl.h"
+
+namespace turboquant {
+
+// Codes of one width with a scale a token. Rows of a side with outlier channels are permuted first,
+// so that each part's channels follow each other; `first_channel` counts in that order.
+struct KvPart {
+  bool signs;            // of the residual that the part before left over (kProd)
+  size_t first_channel;  // of the permuted row
+  size_t dim;            // channels; for signs the rows of the sketch
+  int bits;              // of a code
+  size_t blocks_offset;  // in a head's bytes
+  size_t blocks_bytes;
+  size_t scales_offset;
+  std::vector<MseCore> cores;        // one per KV head; empty for signs
+  std::vector<QjlSketch> sketches;   // one per KV head; signs only
+  std::vector<int16_t> sign_levels;  // 256: +127, -127; signs only
+  kernels::ScorePlan score;          // of every head
+  // What a level times a scale is worth, on the scale of the row: codebook step / sqrt(dim), or the
+  // sketch's constant / 127.
+  double level_step;
+};
+
+struct KvSide {
+  KvSideOptions options;
+  std::vector<KvPart> parts;  // empty: unquantized
+  size_t exact_offset;        // of the rows of an unquantized side in a head's bytes
+  bool exact() const { return parts.empty(); }
+};
+
+struct KvFormat::Parts {
+  KvFormatOptions options;
+  Backend backend;
+  const kernels::KernelTable* kernels;
+  KvSide keys;
+  KvSide values;
+  size_t head_bytes;
+  uint64_t fingerprint;
+};
+
+// A query, framed and permuted ([head_dim]), as digits of one part: fills PaddedDim(part.dim) bytes
+// of each digit row and returns what an integer sum times a row's scale is multiplied by.
+double PreparePartQuery(const KvPart& part, size_t head, const float* query,
+                        const QueryDigitRow& digits);
+
+// The other direction for sums of values, [part.dim] coordinates in units of scale · level: writes
+// the part's channels of a permuted row.
+void UnrotatePartSums(const KvPart& part, size_t head, const float* sums, float* permuted_row);
+
+// Rows [count × head_dim], framed and permuted, into zero lanes of one head's bytes in a page.
+// `name`, `first_token`: for the message. Errors: as MseCore::EncodeLanes.
+[[nodiscard]] Result<void> EncodeTokens(const KvSide& side, bool values, size_t head,
+                                        MatrixView<const float> rows, size_t first_lane,
+                                        std::byte* head_bytes);
+
+// The reverse, out [count × head_dim] permuted and framed.
+void DecodeTokens(const KvSide& side, bool values, size_t head, const std::byte* head_bytes,
+                  size_t first_lane, size_t count, MatrixView<float> out);
+
+// Zeroes lanes [first_lane, first_lane + count): codes, scales, exact rows.
+void ClearTokens(const KvSide& side, bool values, size_t first_lane, size_t count,
+                 std::byte* head_bytes);
+
+}  // namespace turboquant
+
+#endif  // TURBOQUANT_SRC_CACHE_KV_PARTS_H_
