@@ -661,6 +661,7 @@ constexpr KernelTable kTable = {
     .pack_codes = PackCodes,
     .unpack_stream = UnpackStream,
     .pack_stream = PackStream,
+    .attention = &reference::kAttention,
 };
 
 }  // namespace

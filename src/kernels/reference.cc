@@ -286,6 +286,7 @@ const KernelTable kTable = {
     .pack_codes = PackCodes,
     .unpack_stream = UnpackStream,
     .pack_stream = PackStream,
+    .attention = &kAttention,
 };
 
 }  // namespace reference
