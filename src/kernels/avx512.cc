@@ -448,6 +448,51 @@ void PackStream(const uint8_t* codes, int bits, size_t count, uint8_t* stream) {
   WithBits(bits, [&]<int kBits>() { PackStreamFixed<kBits>(codes, count, stream); });
 }
 
+// Digits of 32 coordinates; no clamp, see query-inl.h.
+TQ_INLINE void Round32(const float* x, __m512 gain, int8_t* high, int8_t* low) {
+  const __m512i order = _mm512_set_epi64(7, 5, 3, 1, 6, 4, 2, 0);
+  const __m512i a = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x), gain));
+  const __m512i b = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x + 16), gain));
+  const __m512i t = _mm512_permutexvar_epi64(order, _mm512_packs_epi32(a, b));
+  __m512i upper = t;
+  if (low != nullptr) {
+    upper = _mm512_srai_epi16(_mm512_add_epi16(t, _mm512_set1_epi16(64)), 7);
+    const __m512i rest = _mm512_sub_epi16(t, _mm512_slli_epi16(upper, 7));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(low), _mm512_cvtepi16_epi8(rest));
+  }
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(high), _mm512_cvtepi16_epi8(upper));
+}
+
+// By way of a mask of all lanes, because g++ 12 warns of its own unmasked maximum.
+TQ_INLINE __m512 LargerMagnitude(__m512 most, __m512 x) {
+  return _mm512_maskz_max_ps(0xFFFF, most, _mm512_abs_ps(x));
+}
+
+float RoundQuery(const float* rotated, size_t dim, int8_t* high, int8_t* low) {
+  const size_t whole = dim / 32 * 32;
+  alignas(64) float tail[32] = {};  // the row ends where it ends
+  std::copy(rotated + whole, rotated + dim, tail);
+  __m512 peaks = LargerMagnitude(_mm512_abs_ps(_mm512_load_ps(tail)), _mm512_load_ps(tail + 16));
+  for (size_t j = 0; j < whole; j += 16) {
+    peaks = LargerMagnitude(peaks, _mm512_loadu_ps(rotated + j));
+  }
+  alignas(64) float lanes[16];
+  _mm512_store_ps(lanes, peaks);
+  const float largest = *std::max_element(lanes, lanes + 16);
+  if (largest == 0.0f) {
+    std::fill_n(high, PaddedDim(dim), int8_t{0});
+    if (low != nullptr) std::fill_n(low, PaddedDim(dim), int8_t{0});
+    return 0.0f;
+  }
+  const int digit_max = low == nullptr ? kOneDigitMax : kTwoDigitMax;
+  const __m512 gain = _mm512_set1_ps(QueryGain(largest, digit_max));
+  for (size_t j = 0; j < whole; j += 32) {
+    Round32(rotated + j, gain, high + j, low == nullptr ? nullptr : low + j);
+  }
+  if (whole < dim) Round32(tail, gain, high + whole, low == nullptr ? nullptr : low + whole);
+  return largest;
+}
+
 // Codes of one line unit to levels + 128. A byte permute looks at six index bits only, so tables
 // repeated over the others need no mask: shifted-in neighbours do no harm.
 template <int kBits>
@@ -655,6 +700,7 @@ constexpr KernelTable kTable = {
     .rotate = Rotate,
     .rotate_inverse = RotateInverse,
     .encode_rows = EncodeRows,
+    .query_digits = RoundQuery,
     .score_keys = ScoreKeys,
     .unpack_codes = UnpackCodes,
     .dequantize = Dequantize,

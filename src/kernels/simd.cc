@@ -10,6 +10,7 @@
 
 #include "src/kernels/encode-inl.h"
 #include "src/kernels/kernels.h"
+#include "src/kernels/query-inl.h"
 #include "src/kernels/rotate-inl.h"
 #include "src/kernels/score-inl.h"
 
@@ -25,6 +26,7 @@ const KernelTable* Table() {
       .rotate = Rotate,
       .rotate_inverse = RotateInverse,
       .encode_rows = EncodeRows,
+      .query_digits = RoundQuery,
       .score_keys = ScoreKeys,
       .unpack_codes = UnpackCodes,
       .dequantize = Dequantize,
