@@ -124,9 +124,11 @@ class KvCache {
 
   KvCacheStats Stats() const;
 
+  // For the library's own use.
+  struct State;
+
  private:
   friend class KvSnapshot;  // src/storage: reads and restores the state
-  struct State;
   explicit KvCache(std::unique_ptr<State> state);
   std::unique_ptr<State> state_;
 };

@@ -185,8 +185,8 @@ Result<KvSide> MakeSide(const KvFormatOptions& options, bool values, size_t& end
   const KvSideOptions& asked = side.options;
   if (asked.method == KvMethod::kF16 || asked.method == KvMethod::kF32) {
     side.exact_offset = end;
-    const size_t element = asked.method == KvMethod::kF16 ? 2 : 4;
-    end = RoundUp(end + kPageTokens * options.head_dim * element, kAlignment);
+    side.exact_row_bytes = options.head_dim * (asked.method == KvMethod::kF16 ? 2 : 4);
+    end = RoundUp(end + kPageTokens * side.exact_row_bytes, kAlignment);
     return side;
   }
   side.parts.reserve(2);

@@ -224,12 +224,12 @@ void DecodeTokens(const KvSide& side, bool values, size_t head, const std::byte*
 }
 
 void ClearTokens(const KvSide& side, bool values, size_t first_lane, size_t count,
-                 std::byte* head_bytes, size_t head_dim) {
+                 std::byte* head_bytes) {
   if (count == 0) return;
   for (const KvPart& part : side.parts) ClearLanes(part, values, first_lane, count, head_bytes);
   if (!side.exact()) return;
-  const size_t row_bytes = head_dim * (side.options.method == KvMethod::kF16 ? 2 : 4);
-  std::memset(head_bytes + side.exact_offset + first_lane * row_bytes, 0, count * row_bytes);
+  std::memset(head_bytes + side.exact_offset + first_lane * side.exact_row_bytes, 0,
+              count * side.exact_row_bytes);
 }
 
 }  // namespace turboquant

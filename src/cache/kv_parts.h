@@ -38,6 +38,7 @@ struct KvSide {
   KvSideOptions options;
   std::vector<KvPart> parts;  // empty: unquantized
   size_t exact_offset;        // of the rows of an unquantized side in a head's bytes
+  size_t exact_row_bytes;     // of such a row
   bool exact() const { return parts.empty(); }
 };
 
