@@ -15,6 +15,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "src/kernels/attention.h"
 #include "turboquant/backend.h"
 
 namespace turboquant::kernels {
@@ -195,6 +196,8 @@ struct KernelTable {
   // padding bits of the last byte are ignored and written as zero. Exact.
   void (*unpack_stream)(const uint8_t* stream, int bits, size_t count, uint8_t* codes);
   void (*pack_stream)(const uint8_t* codes, int bits, size_t count, uint8_t* stream);
+
+  const AttentionKernels* attention;
 };
 
 // The kernels of a concrete backend, or null if this CPU or build lacks it. Never null for kScalar.

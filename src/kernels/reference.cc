@@ -305,6 +305,7 @@ const KernelTable kTable = {
     .pack_codes = PackCodes,
     .unpack_stream = UnpackStream,
     .pack_stream = PackStream,
+    .attention = &kAttention,
 };
 
 }  // namespace reference

@@ -8,6 +8,7 @@
 // Behind foreach_target.h, which includes this file once per target.
 #include <hwy/highway.h>
 
+#include "src/kernels/attention-inl.h"
 #include "src/kernels/encode-inl.h"
 #include "src/kernels/kernels.h"
 #include "src/kernels/query-inl.h"
@@ -33,6 +34,7 @@ const KernelTable* Table() {
       .pack_codes = PackCodes,
       .unpack_stream = UnpackStream,
       .pack_stream = PackStream,
+      .attention = &kAttention,
   };
   return &kTable;
 }
