@@ -1,4 +1,5 @@
-// std::shared_ptr whose one allocation is known to the byte, for objects that report what they hold.
+// std::shared_ptr whose one allocation is known to the byte, for objects that report what they
+// hold.
 #ifndef TURBOQUANT_SRC_BASE_COUNTED_SHARED_H_
 #define TURBOQUANT_SRC_BASE_COUNTED_SHARED_H_
 

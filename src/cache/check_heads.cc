@@ -23,8 +23,8 @@ Result<void> CheckStrides(std::string_view name, size_t tokens, size_t heads, si
   return {};
 }
 
-std::unexpected<Error> NotFinite(std::string_view name, size_t token, size_t head,
-                                 const float* row, size_t dim) {
+std::unexpected<Error> NotFinite(std::string_view name, size_t token, size_t head, const float* row,
+                                 size_t dim) {
   size_t column = 0;
   while (column + 1 < dim && std::isfinite(row[column])) ++column;
   return Fail(ErrorCode::kNonFinite, name, "[", token, "][", head, "] is ",

@@ -110,7 +110,11 @@ void ExactTokens::Read(bool values, size_t token, size_t head, float* out) const
 
 KvExactTokens ExactTokens::view() const {
   if (count_ == 0) return {.type = type_};
-  return {keys_.data() + Offset(0, 0), values_.data() + Offset(0, 0), type_, count_, dim_,
+  return {keys_.data() + Offset(0, 0),
+          values_.data() + Offset(0, 0),
+          type_,
+          count_,
+          dim_,
           capacity_ * dim_};
 }
 

@@ -12,9 +12,10 @@ const float* DataOrNull(std::span<const float> numbers) {
 
 }  // namespace
 
-KeyFrame::KeyFrame(const KeyMap* map, size_t head, const float* turns, size_t rotary_dim,
-                   RopePairing pairing, size_t head_dim)
-    : plan_{.dim = head_dim,
+KeyFrame::KeyFrame(const kernels::KernelTable& table, const KeyMap* map, size_t head,
+                   const float* turns, size_t rotary_dim, RopePairing pairing, size_t head_dim)
+    : kernels_(table.attention),
+      plan_{.dim = head_dim,
             .rotary_dim = turns == nullptr ? 0 : rotary_dim,
             .interleaved = pairing == RopePairing::kInterleaved,
             .cosines = turns,
@@ -51,7 +52,7 @@ void KeyFrame::Apply(const float* key, float* framed) {
   if (IsNothing()) {
     if (key != framed) std::copy_n(key, plan_.dim, framed);
   } else {
-    kernels::reference::kAttention.frame_key(plan_, key, framed);
+    kernels_->frame_key(plan_, key, framed);
   }
   if (matrix_ != nullptr) Multiply(matrix_, /*transposed=*/false, framed);
 }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "src/kernels/attention.h"
+#include "src/kernels/kernels.h"
 #include "turboquant/attention.h"
 #include "turboquant/key_map.h"
 
@@ -15,8 +16,8 @@ namespace turboquant {
 class KeyFrame {
  public:
   // `map` null: no centre, no map. `turns` null: no RoPE frames.
-  KeyFrame(const KeyMap* map, size_t head, const float* turns, size_t rotary_dim,
-           RopePairing pairing, size_t head_dim);
+  KeyFrame(const kernels::KernelTable& table, const KeyMap* map, size_t head, const float* turns,
+           size_t rotary_dim, RopePairing pairing, size_t head_dim);
 
   // framed = A (R_-s key - m). May be in place.
   void Apply(const float* key, float* framed);
@@ -28,6 +29,7 @@ class KeyFrame {
   bool IsNothing() const { return plan_.rotary_dim == 0 && plan_.center == nullptr; }
   void Multiply(const float* matrix, bool transposed, float* row);
 
+  const kernels::AttentionKernels* kernels_;
   kernels::FramePlan plan_;
   const float* inverse_scale_ = nullptr;
   const float* matrix_ = nullptr;             // A

@@ -45,8 +45,7 @@ AppendPlan MakePlan(const KvCache::State& state, size_t to_sinks, size_t pending
   plan.packed = plan.end_lane - state.pages.end_lane();
   const size_t visible = state.pages.tokens() + pending;
   plan.evicted = visible - std::min(visible, state.Limit());
-  const size_t from_pages =
-      std::min(plan.evicted, plan.end_lane - state.pages.first_lane());
+  const size_t from_pages = std::min(plan.evicted, plan.end_lane - state.pages.first_lane());
   plan.first_lane = state.pages.first_lane() + from_pages;
   plan.dropped = plan.evicted - from_pages;
   return plan;
@@ -94,12 +93,11 @@ Result<HeldMap> EstimateMap(const KvCache::State& state, const HeadsView& sink_k
   TQ_TRY(const KeyMapEstimator estimator, KeyMapEstimator::Create(map_options));
   HeadsView queries;
   if (observed) {
-    queries =
-        HeadsView::TokenMajor(state.observed.rows.data(), tokens, options.query_heads, dim);
+    queries = HeadsView::TokenMajor(state.observed.rows.data(), tokens, options.query_heads, dim);
   }
-  TQ_TRY(KeyMap map, estimator.Estimate(HeadsView::TokenMajor(rows[0].data(), tokens, heads, dim),
-                                        HeadsView::TokenMajor(rows[1].data(), tokens, heads, dim),
-                                        queries));
+  TQ_TRY(KeyMap map,
+         estimator.Estimate(HeadsView::TokenMajor(rows[0].data(), tokens, heads, dim),
+                            HeadsView::TokenMajor(rows[1].data(), tokens, heads, dim), queries));
   HeldMap held = {nullptr, 0};
   held.map = MakeCountedShared<KeyMap>(held.bytes, std::move(map));
   held.bytes += held.map->HeldBytes();
@@ -113,8 +111,8 @@ PageSpan MakeSpan(const KvCache::State& state, const AppendPlan& plan) {
   span.first_page = std::max(span.first_lane, plan.first_lane) / kPageTokens;
   if (plan.first_lane == plan.end_lane || plan.packed == 0) return span;
   const size_t pages_end = CeilDivide(plan.end_lane, kPageTokens);
-  const uint64_t lane_0 = state.options.first_position + state.options.sinks + state.evicted -
-                          state.pages.first_lane();
+  const uint64_t lane_0 =
+      state.options.first_position + state.options.sinks + state.evicted - state.pages.first_lane();
   for (size_t page = span.first_page; page < pages_end; ++page) {
     if (page < state.pages.count()) {
       span.pages.push_back(state.pages.Writable(page));
@@ -140,7 +138,7 @@ void UndoPacking(const KvCache::State& state, const PageSpan& span) {
 }
 
 std::unexpected<Error> Refuse(const KvCache::State& state, const AppendPlan& plan,
-                                PackFailure failure) {
+                              PackFailure failure) {
   const char* side = failure.values ? "values" : "keys";
   const size_t waiting = state.window.count();
   if (failure.token >= waiting) {
@@ -158,8 +156,8 @@ Result<void> CheckTokens(const KvCache::State& state, const HeadsView& keys,
   const auto limits = [&](const KvSide& side) {
     RowLimits row_limits;
     if (!side.exact()) row_limits.first_packed = to_sinks;
-    row_limits.f16 = state.options.exact_type == RowType::kF16 ||
-                     side.options.method == KvMethod::kF16;
+    row_limits.f16 =
+        state.options.exact_type == RowType::kF16 || side.options.method == KvMethod::kF16;
     return row_limits;
   };
   const KvFormat::Parts& parts = state.parts();
@@ -212,8 +210,7 @@ Result<void> KvCache::Append(const HeadsView& keys, const HeadsView& values,
            EstimateMap(state, keys.Slice(0, to_sinks), values.Slice(0, to_sinks), pending));
   }
   const bool map_missing = state.AwaitsMap() && estimated.map == nullptr;
-  const AppendPlan plan =
-      MakePlan(state, to_sinks, pending.count(), state.Packs() && !map_missing);
+  const AppendPlan plan = MakePlan(state, to_sinks, pending.count(), state.Packs() && !map_missing);
   PageSpan span = MakeSpan(state, plan);
   const KvFormat::Parts& parts = state.parts();
   const KeyMap* map = estimated.map ? estimated.map.get() : state.key_map.get();

@@ -71,8 +71,8 @@ Result<void> CheckOptions(const KvCacheOptions& options) {
   if (options.exact_type != RowType::kF32 && options.exact_type != RowType::kF16) {
     return Fail(ErrorCode::kInvalidArgument, "exact_type must be kF32 or kF16");
   }
-  if (options.max_tokens != 0 && (options.sinks > options.max_tokens ||
-                                  options.window > options.max_tokens - options.sinks)) {
+  if (options.max_tokens != 0 &&
+      (options.sinks > options.max_tokens || options.window > options.max_tokens - options.sinks)) {
     return Fail(ErrorCode::kInvalidArgument, "max_tokens ", options.max_tokens,
                 " is less than the ", options.sinks, " sinks and the window of ", options.window,
                 " that are to be kept");

@@ -147,8 +147,7 @@ Result<KvPart> MakeCodes(const KvFormatOptions& options, const MseOptions& mse,
   TQ_TRY(MseCore first, MseCore::Create(mse));
   part.cores.push_back(std::move(first));
   for (uint32_t head = 1; head < options.kv_heads; ++head) {
-    TQ_TRY(MseCore core,
-           part.cores[0].WithStream({mse.stream.layer, head, mse.stream.side}));
+    TQ_TRY(MseCore core, part.cores[0].WithStream({mse.stream.layer, head, mse.stream.side}));
     part.cores.push_back(std::move(core));
   }
   part.score = part.cores[0].score_plan();
@@ -240,9 +239,7 @@ size_t PartsBytes(const KvSide& side) {
   return bytes;
 }
 
-size_t ScaleBytes(const KvSide& side) {
-  return side.parts.size() * kPageTokens * sizeof(uint16_t);
-}
+size_t ScaleBytes(const KvSide& side) { return side.parts.size() * kPageTokens * sizeof(uint16_t); }
 
 }  // namespace
 

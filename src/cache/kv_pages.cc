@@ -57,8 +57,7 @@ PageRef PageRef::Make(size_t page_bytes, uint64_t base, const RopeParameters* ro
 
 PageRef PageRef::Clone() const {
   PageRef clone = Allocate(header_->page_bytes, header_->turn_count, header_->base);
-  std::memcpy(clone.bytes(), bytes(),
-              header_->page_bytes + header_->turn_count * sizeof(float));
+  std::memcpy(clone.bytes(), bytes(), header_->page_bytes + header_->turn_count * sizeof(float));
   return clone;
 }
 

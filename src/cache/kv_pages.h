@@ -68,8 +68,9 @@ class PackedPages {
   void Commit(size_t first, std::vector<PageRef> written, size_t first_lane, size_t end_lane);
 
   // Keeps the first n tokens. `clear(bytes, first_lane, count)` zeroes lanes of a page.
-  void Truncate(size_t n,
-                const std::function<void(std::byte* bytes, size_t first_lane, size_t count)>& clear);
+  void Truncate(
+      size_t n,
+      const std::function<void(std::byte* bytes, size_t first_lane, size_t count)>& clear);
 
   void Clear() { *this = PackedPages(); }
 

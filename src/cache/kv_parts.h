@@ -64,8 +64,8 @@ double PreparePartQuery(const KvPart& part, size_t head, const float* query,
 void UnrotatePartSums(const KvPart& part, size_t head, const float* sums, float* permuted_row);
 
 // Rows [count × head_dim], framed and permuted, into zero lanes of one head's bytes in a page.
-// Errors, naming rows[r]: kNonFinite; kInvalidArgument for a scale or element that f16 does not hold.
-// Lanes written before the error are left as they are.
+// Errors, naming rows[r]: kNonFinite; kInvalidArgument for a scale or element that f16 does not
+// hold. Lanes written before the error are left as they are.
 [[nodiscard]] Result<void> EncodeTokens(const KvSide& side, bool values, size_t head,
                                         MatrixView<const float> rows, size_t first_lane,
                                         std::byte* head_bytes);

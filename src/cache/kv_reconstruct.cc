@@ -31,7 +31,8 @@ void ReconstructRun(const KvCache::State& state, const KvView& view, bool values
     DecodeTokens(values ? parts.values : parts.keys, values, head,
                  page.bytes + head * parts.head_bytes, run.first_lane, run.count,
                  {rows.data(), run.count, dim});
-    KeyFrame frame(view.key_map, head, page.turns, view.rotary_dim, view.rope_pairing, dim);
+    KeyFrame frame(*parts.kernels, view.key_map, head, page.turns, view.rotary_dim,
+                   view.rope_pairing, dim);
     for (size_t r = 0; r < run.count; ++r) {
       const float* row = rows.data() + r * dim;
       float* written = out.Row(run.token + r, head);

@@ -28,7 +28,8 @@ std::vector<float> FramedRows(const PackFormat& format, bool values, size_t head
   for (size_t r = 0; r < count; ++r) pending.Read(values, token + r, head, rows.data() + r * dim);
   if (values) return rows;
   const float* turns = format.rope == nullptr ? nullptr : page.view().turns;
-  KeyFrame frame(format.key_map, head, turns, turns == nullptr ? 0 : format.rope->rotary_dim(),
+  KeyFrame frame(*format.parts->kernels, format.key_map, head, turns,
+                 turns == nullptr ? 0 : format.rope->rotary_dim(),
                  format.rope == nullptr ? RopePairing::kHalf : format.rope->pairing, dim);
   for (size_t r = 0; r < count; ++r) frame.Apply(rows.data() + r * dim, rows.data() + r * dim);
   return rows;
