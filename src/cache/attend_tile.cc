@@ -7,6 +7,7 @@
 #include "src/base/failure.h"
 #include "src/base/half.h"
 #include "src/base/try.h"
+#include "src/kernels/line_layout.h"
 #include "src/quantizers/row_reader.h"
 
 namespace turboquant {
@@ -90,15 +91,18 @@ Result<void> AttendTile::ReadQueries(const HeadsView& queries) {
   return {};
 }
 
+bool AttendTile::SeesAny(const AttendBlock& block) const {
+  for (size_t r = 0; r < rows_; r += plan_.group) {
+    if (!plan_.Visible(block, QueryToken(r)).empty()) return true;
+  }
+  return false;
+}
+
 void AttendTile::Attend(const AttendSpan& span, PartialSums& partial) {
   partial.Reset(rows_, plan_.head_dim);
   for (size_t b = span.first; b < span.last; ++b) {
     const AttendBlock& block = plan_.blocks[b];
-    // The last query token sees furthest, the first one sees most of the past.
-    if (plan_.Visible(block, first_token_).empty() &&
-        plan_.Visible(block, QueryToken(rows_ - 1)).empty() && rows_ == plan_.group) {
-      continue;
-    }
+    if (!SeesAny(block)) continue;
     Score(block);
     SoftmaxBlock(block, partial);
   }

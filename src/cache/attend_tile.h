@@ -41,9 +41,9 @@ class AttendTile {
   void Finish(PartialSums& packed, PartialSums& exact, const HeadsOutput& outputs);
 
  private:
-  // A query prepared for a page's frame.
-  void PrepareQueries(const KvPage& page);
+  void PrepareQueries(const KvPage& page);  // for the page's frame
   void FrameQuery(const KvPage& page, size_t r);
+  bool SeesAny(const AttendBlock& block) const;
   void Score(const AttendBlock& block);
   void ScorePage(const AttendBlock& block);
   void BendLogits(const AttendBlock& block, size_t r, AttendPlan::Range range);
