@@ -238,12 +238,12 @@ inline void AccumulateValues(const ScorePlan& plan, const uint8_t* blocks, size_
                                           sums);
 }
 
-// Elements [j, j + kFloats) of row t, zero from dim on.
-template <ExactType kType>
+// Elements [j, j + kFloats) of row t, zero from dim on. kWhole: dim is a multiple of 32.
+template <ExactType kType, bool kWhole>
 HWY_INLINE VF LoadExact(const ExactRows& rows, size_t t, size_t j) {
   const DF d;
   const size_t at = t * rows.stride + j;
-  if (HWY_LIKELY(j + kFloats <= rows.dim)) {
+  if (kWhole || HWY_LIKELY(j + kFloats <= rows.dim)) {
     if constexpr (kType == ExactType::kF32)
       return hn::LoadU(d, static_cast<const float*>(rows.rows) + at);
     return LoadF16(static_cast<const uint16_t*>(rows.rows) + at);
@@ -257,11 +257,12 @@ HWY_INLINE VF LoadExact(const ExactRows& rows, size_t t, size_t j) {
     return LoadF16(last);
 }
 
+template <bool kWhole>
 HWY_INLINE VF LoadQuery(const float* query, size_t j, size_t dim) {
-  return LoadExact<ExactType::kF32>({query, ExactType::kF32, 0, dim}, 0, j);
+  return LoadExact<ExactType::kF32, kWhole>({query, ExactType::kF32, 0, dim}, 0, j);
 }
 
-template <ExactType kType, size_t kQueries>
+template <ExactType kType, bool kWhole, size_t kQueries>
 HWY_NOINLINE void ScoreExactQueries(const ExactRows& rows, size_t count,
                                     const QueryRows<const float>& queries, size_t first,
                                     const QueryRows<float>& scores) {
@@ -274,11 +275,11 @@ HWY_NOINLINE void ScoreExactQueries(const ExactRows& rows, size_t count,
     for (size_t j = 0; j < rows.dim; j += 16) {
       for (size_t v = 0; v < kLaneVectors; ++v) {
         const size_t at = j + v * kFloats;
-        if (at >= rows.dim) break;
-        const VF row = LoadExact<kType>(rows, t, at);
+        if (!kWhole && at >= rows.dim) break;
+        const VF row = LoadExact<kType, kWhole>(rows, t, at);
         for (size_t q = 0; q < kQueries; ++q) {
-          lanes[q][v] =
-              hn::MulAdd(LoadQuery(query + q * queries.stride, at, rows.dim), row, lanes[q][v]);
+          lanes[q][v] = hn::MulAdd(LoadQuery<kWhole>(query + q * queries.stride, at, rows.dim), row,
+                                   lanes[q][v]);
         }
       }
     }
@@ -290,7 +291,7 @@ HWY_NOINLINE void ScoreExactQueries(const ExactRows& rows, size_t count,
 // Tokens in groups that stay in L1 while the dims are gone through.
 inline constexpr size_t kExactTokens = 64;
 
-template <ExactType kType, size_t kQueries>
+template <ExactType kType, bool kWhole, size_t kQueries>
 HWY_NOINLINE void AccumulateExactQueries(const ExactRows& rows, size_t count,
                                          const QueryRows<const float>& weights, size_t first,
                                          const float* keep, const QueryRows<float>& sums) {
@@ -312,7 +313,7 @@ HWY_NOINLINE void AccumulateExactQueries(const ExactRows& rows, size_t count,
         VF row[kVectors];
         for (size_t v = 0; v < kVectors; ++v) {
           const size_t at = j + v * kFloats;
-          row[v] = at < rows.dim ? LoadExact<kType>(rows, t, at) : hn::Zero(d);
+          row[v] = kWhole || at < rows.dim ? LoadExact<kType, kWhole>(rows, t, at) : hn::Zero(d);
         }
         for (size_t q = 0; q < kQueries; ++q) {
           const VF weight = hn::Set(d, weights.data[(first + q) * weights.stride + t]);
@@ -333,31 +334,38 @@ HWY_NOINLINE void AccumulateExactQueries(const ExactRows& rows, size_t count,
   }
 }
 
-// Calls pass.operator()<type, queries>(first) for all queries, four at a time.
+// Calls pass.operator()<type, whole, queries>(first) for all queries, four at a time.
 template <class Pass>
 HWY_INLINE void ForExactQueries(const ExactRows& rows, size_t query_count, const Pass& pass) {
-  const auto all = [&]<ExactType kType>() {
+  const auto all = [&]<ExactType kType, bool kWhole>() {
     size_t first = 0;
-    for (; query_count - first >= 4; first += 4) pass.template operator()<kType, 4>(first);
-    for (; first < query_count; ++first) pass.template operator()<kType, 1>(first);
+    for (; query_count - first >= 4; first += 4) pass.template operator()<kType, kWhole, 4>(first);
+    for (; first < query_count; ++first) pass.template operator()<kType, kWhole, 1>(first);
   };
-  if (rows.type == ExactType::kF32) return all.template operator()<ExactType::kF32>();
-  all.template operator()<ExactType::kF16>();
+  const bool whole = rows.dim % 32 == 0;
+  if (rows.type == ExactType::kF32) {
+    return whole ? all.template operator()<ExactType::kF32, true>()
+                 : all.template operator()<ExactType::kF32, false>();
+  }
+  return whole ? all.template operator()<ExactType::kF16, true>()
+               : all.template operator()<ExactType::kF16, false>();
 }
 
 inline void ScoreExact(const ExactRows& rows, size_t count, const QueryRows<const float>& queries,
                        size_t query_count, const QueryRows<float>& scores) {
-  ForExactQueries(rows, query_count, [&]<ExactType kType, size_t kQueries>(size_t first) {
-    ScoreExactQueries<kType, kQueries>(rows, count, queries, first, scores);
-  });
+  ForExactQueries(rows, query_count,
+                  [&]<ExactType kType, bool kWhole, size_t kQueries>(size_t first) {
+                    ScoreExactQueries<kType, kWhole, kQueries>(rows, count, queries, first, scores);
+                  });
 }
 
 inline void AccumulateExact(const ExactRows& rows, size_t count,
                             const QueryRows<const float>& weights, size_t query_count,
                             const float* keep, const QueryRows<float>& sums) {
-  ForExactQueries(rows, query_count, [&]<ExactType kType, size_t kQueries>(size_t first) {
-    AccumulateExactQueries<kType, kQueries>(rows, count, weights, first, keep, sums);
-  });
+  ForExactQueries(
+      rows, query_count, [&]<ExactType kType, bool kWhole, size_t kQueries>(size_t first) {
+        AccumulateExactQueries<kType, kWhole, kQueries>(rows, count, weights, first, keep, sums);
+      });
 }
 
 inline void Merge(SoftmaxState& into, float* into_sums, const SoftmaxState& from,
@@ -427,7 +435,8 @@ inline float FrameQuery(const FramePlan& plan, const float* query, float* out) {
     for (VF& lane : lanes) lane = hn::Zero(d);
     for (size_t j = 0; j < plan.dim; j += kFloats) {
       VF& lane = lanes[j / kFloats % kLaneVectors];
-      lane = hn::MulAdd(LoadQuery(out, j, plan.dim), LoadQuery(plan.center, j, plan.dim), lane);
+      lane = hn::MulAdd(LoadQuery<false>(out, j, plan.dim),
+                        LoadQuery<false>(plan.center, j, plan.dim), lane);
     }
     offset = AddLanes(lanes);
   }
