@@ -148,8 +148,9 @@ HWY_NOINLINE void AccumulateQueries(const ScorePlan& plan, const uint8_t* blocks
                                     const float* keep, const float* gain, float* sums,
                                     size_t stride) {
   using Decoder = LevelDecoder<kBits>;
-  constexpr bool kWide = HWY_TARGET == HWY_AVX2 && kDigits == 2 && kQueries >= 4;
+  constexpr bool kWide = HWY_TARGET == HWY_AVX2 && kDigits == 2;
   constexpr size_t kRows = kWide ? kQueries : kQueries * kDigits;
+  constexpr size_t kVectors = kRows <= 4 ? 2 : 1;
   constexpr size_t kUnits = 16 / Decoder::kUnitQuads;
   const DI32 di;
   const size_t tokens = kValueBlockRows * block_count;
@@ -162,16 +163,18 @@ HWY_NOINLINE void AccumulateQueries(const ScorePlan& plan, const uint8_t* blocks
   alignas(64) int16_t wide[kWide ? kQueries * kBlockTokens : 1];
   if constexpr (kWide) WidenDigits<kQueries>(as_queries, 0, tokens, wide);
 #endif
-  for (size_t j = 0; j < plan.dim; j += kFloats) {
+  for (size_t j = 0; j < plan.dim; j += kVectors * kFloats) {
     const uint8_t* lines = blocks + j / kLanes * ValueGroupBytes(kBits) + 4 * (j % kLanes);
-    VI32 totals[1][kRows];
-    for (VI32& total : totals[0]) total = hn::Zero(di);
+    VI32 totals[kVectors][kRows];
+    for (auto& vector : totals) {
+      for (VI32& total : vector) total = hn::Zero(di);
+    }
     for (size_t block = 0; block < block_count;
          ++block, lines += ValueBlockBytes(plan.dim, kBits)) {
 #if HWY_TARGET == HWY_AVX2
       if constexpr (kWide) {
-        SumLanesWide<kBits, kQueries, 1>(decoder, lines, kUnits, wide + block * kValueBlockRows,
-                                         tokens, totals);
+        SumLanesWide<kBits, kQueries, kVectors>(decoder, lines, kUnits,
+                                                wide + block * kValueBlockRows, tokens, totals);
         continue;
       }
 #endif
@@ -181,15 +184,18 @@ HWY_NOINLINE void AccumulateQueries(const ScorePlan& plan, const uint8_t* blocks
           const int8_t* digits = r < kQueries ? as_queries.high : as_queries.low;
           rows[r] = digits + r % kQueries * kBlockTokens + block * kValueBlockRows;
         }
-        SumLanes<kBits, kRows, 1, Unsigned::kDigits>(decoder, lines, kUnits, rows, totals);
+        SumLanes<kBits, kRows, kVectors, Unsigned::kDigits>(decoder, lines, kUnits, rows, totals);
       }
     }
-    if constexpr (!kWide && kDigits == 2) {
-      for (size_t q = 0; q < kQueries; ++q)
-        totals[0][q] = hn::Add(hn::ShiftLeft<7>(totals[0][q]), totals[0][kQueries + q]);
+    for (size_t v = 0; v < kVectors && j + v * kFloats < plan.dim; ++v) {
+      if constexpr (!kWide && kDigits == 2) {
+        for (size_t q = 0; q < kQueries; ++q)
+          totals[v][q] = hn::Add(hn::ShiftLeft<7>(totals[v][q]), totals[v][kQueries + q]);
+      }
+      const size_t at = j + v * kFloats;
+      StoreSums<kQueries>(totals[v], keep + first, gain + first, plan.dim - at,
+                          sums + first * stride + at, stride);
     }
-    StoreSums<kQueries>(totals[0], keep + first, gain + first, plan.dim - j,
-                        sums + first * stride + j, stride);
   }
 }
 

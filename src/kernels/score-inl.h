@@ -233,10 +233,9 @@ HWY_NOINLINE void ScoreQueries(const ScorePlan& plan, const uint8_t* blocks, siz
                                const RowScales& scales, const QueryDigits& queries, size_t first,
                                float* scores, size_t score_stride) {
   using Decoder = LevelDecoder<kBits>;
-  constexpr bool kWide =
-      HWY_TARGET == HWY_AVX2 && kDigits == 2 && kQueries >= 4;  // else widening costs more
+  constexpr bool kWide = HWY_TARGET == HWY_AVX2 && kDigits == 2;
   constexpr size_t kRows = kWide ? kQueries : kQueries * kDigits;
-  constexpr size_t kVectors = kRows <= 2 ? 2 : 1;  // sums, levels and tables fit 16 registers
+  constexpr size_t kVectors = kRows <= 2 || kWide ? 2 : 1;
   const DI32 di;
   const size_t units = CeilDivide(CeilDivide(plan.dim, 4), Decoder::kUnitQuads);
   const size_t padded_dim = 4 * units * Decoder::kUnitQuads;
