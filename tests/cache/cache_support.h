@@ -84,7 +84,7 @@ inline std::vector<std::vector<std::byte>> PagesOf(const KvCache& cache) {
   return pages;
 }
 
-// Everything that callers can see of a cache but addresses.
+// What a cache shows, but for addresses and allocated bytes.
 struct CacheContents {
   std::vector<std::vector<std::byte>> pages;
   std::vector<float> keys;
@@ -97,11 +97,10 @@ struct CacheContents {
     keys = decoded.keys;
     values = decoded.values;
     const KvView view = cache.view();
-    const KvCacheStats stats = cache.Stats();
-    numbers = {cache.size(),      cache.next_position(), view.sinks.count,    view.packed_tokens,
-               view.window.count, view.first_lane,       view.first_position, view.packed_position,
-               stats.code_bytes,  stats.scale_bytes,     stats.exact_bytes,   stats.scratch_bytes,
-               stats.other_bytes, stats.total_bytes,     stats.key_map_ready};
+    numbers = {cache.size(),        cache.next_position(),  view.sinks.count,
+               view.packed_tokens,  view.window.count,      view.first_lane,
+               view.first_position, view.packed_position,   view.pages.size(),
+               view.rotary_dim,     view.key_map != nullptr};
     const size_t count = decoded.heads * decoded.dim;
     for (const uint16_t* side : {view.key_channels, view.value_channels}) {
       if (side != nullptr) channels.insert(channels.end(), side, side + count);
@@ -109,6 +108,13 @@ struct CacheContents {
   }
   bool operator==(const CacheContents&) const = default;
 };
+
+inline std::vector<size_t> StatsNumbers(const KvCacheStats& stats) {
+  return {stats.tokens,       stats.packed_tokens, stats.exact_tokens,  stats.code_bytes,
+          stats.scale_bytes,  stats.exact_bytes,   stats.scratch_bytes, stats.quantizer_bytes,
+          stats.other_bytes,  stats.total_bytes,   stats.f16_bytes,     stats.f32_bytes,
+          stats.key_map_ready};
+}
 
 }  // namespace turboquant::test
 
