@@ -69,8 +69,9 @@ class KeyMap {
 
   // From numbers of another process. `center` is [kv_heads × head_dim]; `map` is empty (kCenter),
   // [kv_heads × head_dim] positive scales (kDiagonal) or [kv_heads × head_dim²] matrices (kFull),
-  // whose inverse is computed here. Errors: kDimensionMismatch; kCorruptData for numbers that are
-  // not finite, scales that are not positive or matrices that are singular.
+  // whose inverse is computed here. Errors: kInvalidArgument for kNone; kDimensionMismatch;
+  // kCorruptData for numbers that are not finite, scales that are not positive or matrices that are
+  // singular.
   [[nodiscard]] static Result<KeyMap> FromNumbers(KeyMapKind kind, size_t kv_heads, size_t head_dim,
                                                   std::span<const float> center,
                                                   std::span<const float> map);
@@ -114,8 +115,11 @@ struct KeyMapOptions {
 // pages' frames, Cq from queries in the frames of the pages at or before them. Both are weighted by
 // w_ij = p_ij² |v_j - o_i|², the first-order error of attention's output (p the attention weight of
 // query i on token j, o_i its output): worth 10 to 15 % of the map's gain. Then
-//   A^T A = Ck^-1/2 (Ck^1/2 Cq Ck^1/2)^1/2 Ck^-1/2,   or for a diagonal A  a_j = (Cq_jj /
-//   Ck_jj)^1/4.
+//   AᵀA ~ Ck^-1/2 (Ck^1/2 Cq Ck^1/2)^1/2 Ck^-1/2, or for a diagonal A  a_j ~ (Cq_jj / Ck_jj)^1/4,
+// with head_dim as the trace of A. m is the plain mean. Of more than 256 tokens the weights come from
+// 256 queries, evenly spaced. Where nothing is to be learnt (all keys equal, queries zero) A is the
+// identity. One thread: for 512 tokens of 32 query heads and head_dim 128 about 0.1 s (kDiagonal) or
+// 0.25 s (kFull).
 class KeyMapEstimator {
  public:
   // Errors: kInvalidArgument naming the option.
@@ -124,7 +128,7 @@ class KeyMapEstimator {
   // keys and values [tokens × kv_heads × head_dim], queries [tokens × query_heads × head_dim], the
   // tokens of a sequence from its first on; `queries` may be empty (data null): then a map of any
   // kind is centre only. Errors: kDimensionMismatch; kInvalidArgument with fewer than sinks + 2
-  // tokens; kNonFinite.
+  // tokens, or where logits overflow float; kNonFinite naming token, head and column.
   [[nodiscard]] Result<KeyMap> Estimate(const HeadsView& keys, const HeadsView& values,
                                         const HeadsView& queries) const;
 

@@ -1,0 +1,286 @@
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <optional>
+#include <string_view>
+#include <utility>
+
+#include "src/base/checked.h"
+#include "src/base/failure.h"
+#include "src/base/try.h"
+#include "src/cache/attention_weights.h"
+#include "src/cache/page_frame.h"
+#include "src/cache/weighted_moment.h"
+#include "src/math/balanced_map.h"
+#include "src/quantizers/row_reader.h"
+#include "turboquant/key_map.h"
+#include "turboquant/kv_format.h"
+
+namespace turboquant {
+namespace {
+
+constexpr size_t kMostQueries = 256;  // of a query head
+
+Result<void> CheckHeads(std::string_view name, const HeadsView& view, size_t tokens, size_t heads,
+                        size_t dim) {
+  if (view.data == nullptr || view.tokens != tokens || view.heads != heads || view.dim != dim) {
+    return Fail(ErrorCode::kDimensionMismatch, name, " are ", view.tokens, " tokens × ", view.heads,
+                " heads × ", view.dim, ", expected ", tokens, " × ", heads, " × ", dim);
+  }
+  return {};
+}
+
+bool AllFinite(std::span<const float> row) {
+  constexpr uint32_t kExponent = 0x7F800000u;
+  bool finite = true;
+  for (const float x : row) finite &= (std::bit_cast<uint32_t>(x) & kExponent) != kExponent;
+  return finite;
+}
+
+// All rows of one head as floats, [tokens × dim].
+Result<std::vector<float>> ReadHead(std::string_view name, const HeadsView& view, size_t head) {
+  const RowsView rows = view.Head(head);
+  std::vector<float> numbers(view.tokens * view.dim);
+  for (size_t t = 0; t < view.tokens; ++t) {
+    const std::span<float> row(numbers.data() + t * view.dim, view.dim);
+    ReadRow(rows, t, row.data());
+    for (size_t j = 0; !AllFinite(row) && j < view.dim; ++j) {
+      if (std::isfinite(row[j])) continue;
+      return Fail(ErrorCode::kNonFinite, name, " of token ", t, ", head ", head, " are ",
+                  std::isnan(row[j]) ? "NaN" : "infinite", " at column ", j);
+    }
+  }
+  return numbers;
+}
+
+// Four partial sums that take turns, for vectors.
+double Sum(std::span<const float> numbers) {
+  std::array<double, 4> sums{};
+  const size_t whole = numbers.size() / 4 * 4;
+  for (size_t i = 0; i < whole; i += 4) {
+    for (size_t lane = 0; lane < 4; ++lane) sums[lane] += numbers[i + lane];
+  }
+  for (size_t i = whole; i < numbers.size(); ++i) sums[i - whole] += numbers[i];
+  return (sums[0] + sums[2]) + (sums[1] + sums[3]);
+}
+
+// At most kMostQueries tokens from the first to the last, evenly spaced.
+std::vector<size_t> ChooseQueries(size_t tokens) {
+  const size_t count = std::min(tokens, kMostQueries);
+  std::vector<size_t> chosen(count);
+  for (size_t i = 0; i < count; ++i) chosen[i] = i * (tokens - 1) / (count - 1);
+  return chosen;
+}
+
+// The tokens of one KV head and what its map is made of.
+class HeadStatistics {
+ public:
+  HeadStatistics(const KeyMapOptions& options, std::vector<float> keys, std::vector<float> values)
+      : options_(options),
+        dim_(options.head_dim),
+        tokens_(keys.size() / dim_),
+        keys_(std::move(keys)),
+        values_(std::move(values)),
+        key_moment_(dim_, options.kind == KeyMapKind::kFull),
+        query_moment_(dim_, options.kind == KeyMapKind::kFull) {
+    const size_t pages = CeilDivide(tokens_ - options.sinks, kPageTokens);
+    turns_.resize(pages, std::vector<float>(options.rope.rotary_dim()));
+    for (size_t page = 0; page < pages; ++page) {
+      MakeTurns(options.rope, options.first_position + FirstToken(page), turns_[page]);
+    }
+    framed_keys_.assign(keys_.begin() + static_cast<std::ptrdiff_t>(options.sinks * dim_),
+                        keys_.end());
+    for (size_t i = 0; i < tokens_ - options.sinks; ++i) {
+      TurnBack(turns_[i / kPageTokens], options.rope.pairing, framed_keys_.data() + i * dim_);
+    }
+  }
+
+  // The mean of the keys in their pages' frames. It isn't weighted: it shall serve all tokens.
+  std::vector<float> Center() const {
+    std::vector<double> sums(dim_);
+    for (size_t i = 0; i < framed_keys_.size(); ++i) sums[i % dim_] += framed_keys_[i];
+    std::vector<float> center(dim_);
+    for (size_t j = 0; j < dim_; ++j) {
+      center[j] = static_cast<float>(sums[j] / static_cast<double>(tokens_ - options_.sinks));
+    }
+    return center;
+  }
+
+  // The map [dim], or [dim × dim], from the rows [tokens × dim] of each query head of the group.
+  // nullopt if logits overflow.
+  std::optional<std::vector<double>> Map(const std::vector<std::vector<float>>& query_heads) {
+    AddQueries(query_heads);
+    AddKeys();
+    const bool full = options_.kind == KeyMapKind::kFull;
+    const double traces = key_moment_.Trace() * query_moment_.Trace();
+    if (!std::isfinite(traces)) return std::nullopt;
+    if (traces == 0.0) return Identity(full);
+    key_moment_.Shrink(options_.shrinkage);
+    query_moment_.Shrink(options_.shrinkage);
+    return full ? BalancedMap(dim_, key_moment_.sums(), query_moment_.sums())
+                : BalancedScales(key_moment_.sums(), query_moment_.sums());
+  }
+
+ private:
+  size_t FirstToken(size_t page) const { return options_.sinks + page * kPageTokens; }
+
+  void AddQueries(const std::vector<std::vector<float>>& query_heads) {
+    const float scale = options_.attention_scale > 0.0f
+                            ? options_.attention_scale
+                            : static_cast<float>(1.0 / std::sqrt(static_cast<double>(dim_)));
+    const AttentionWeights attention({keys_.data(), tokens_, dim_}, {values_.data(), tokens_, dim_},
+                                     options_.sinks, scale);
+    const std::vector<size_t> chosen = ChooseQueries(tokens_);
+    key_weights_.assign(tokens_, 0.0);
+    for (const std::vector<float>& rows : query_heads) {
+      std::vector<float> queries;
+      for (const size_t t : chosen) {
+        const auto row = rows.begin() + static_cast<std::ptrdiff_t>(t * dim_);
+        queries.insert(queries.end(), row, row + static_cast<std::ptrdiff_t>(dim_));
+      }
+      // [pages × chosen queries]
+      std::vector<double> page_weights(turns_.size() * chosen.size());
+      attention.ForQueries({queries.data(), chosen.size(), dim_}, chosen,
+                           [&](size_t query, std::span<const float> weights) {
+                             for (size_t j = 0; j < weights.size(); ++j)
+                               key_weights_[j] += weights[j];
+                             for (size_t page = 0; FirstToken(page) < weights.size(); ++page) {
+                               const std::span<const float> from =
+                                   weights.subspan(FirstToken(page));
+                               page_weights[page * chosen.size() + query] =
+                                   Sum(from.first(std::min(from.size(), kPageTokens)));
+                             }
+                           });
+      for (size_t page = 0; page < turns_.size(); ++page) {
+        const std::span<const double> weights(page_weights.data() + page * chosen.size(),
+                                              chosen.size());
+        AddPage(page, chosen, queries, weights);
+      }
+    }
+  }
+
+  // The queries that may see the page, in its frame.
+  void AddPage(size_t page, std::span<const size_t> chosen, std::span<const float> queries,
+               std::span<const double> weights) {
+    const size_t first = static_cast<size_t>(
+        std::lower_bound(chosen.begin(), chosen.end(), FirstToken(page)) - chosen.begin());
+    const std::span<const float> later = queries.subspan(first * dim_);
+    std::vector<float> framed(later.begin(), later.end());
+    for (size_t i = 0; i < framed.size(); i += dim_) {
+      TurnBack(turns_[page], options_.rope.pairing, framed.data() + i);
+    }
+    query_moment_.Add({framed.data(), chosen.size() - first, dim_}, weights.subspan(first));
+  }
+
+  void AddKeys() {
+    const std::vector<float> center = Center();
+    std::vector<float> centered = framed_keys_;
+    for (size_t i = 0; i < centered.size(); ++i) centered[i] -= center[i % dim_];
+    key_moment_.Add({centered.data(), tokens_ - options_.sinks, dim_},
+                    std::span(key_weights_).subspan(options_.sinks));
+  }
+
+  std::vector<double> Identity(bool full) const {
+    std::vector<double> map(full ? dim_ * dim_ : dim_);
+    for (size_t i = 0; i < map.size(); i += full ? dim_ + 1 : 1) map[i] = 1.0;
+    return map;
+  }
+
+  const KeyMapOptions& options_;
+  size_t dim_;
+  size_t tokens_;
+  std::vector<float> keys_;
+  std::vector<float> values_;
+  std::vector<std::vector<float>> turns_;  // of each page
+  std::vector<float> framed_keys_;         // of the tokens behind the sinks
+  std::vector<double> key_weights_;        // [tokens]
+  WeightedMoment key_moment_;
+  WeightedMoment query_moment_;
+};
+
+Result<void> CheckRope(const RopeParameters& rope, size_t head_dim) {
+  if (rope.rotary_dim() > head_dim) {
+    return Fail(ErrorCode::kInvalidArgument, "rope turns ", rope.rotary_dim(),
+                " coordinates, head_dim is ", head_dim);
+  }
+  for (size_t i = 0; i < rope.inverse_frequencies.size(); ++i) {
+    if (!std::isfinite(rope.inverse_frequencies[i])) {
+      return Fail(ErrorCode::kInvalidArgument, "inverse_frequencies[", i, "] must be finite");
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<KeyMapEstimator> KeyMapEstimator::Create(const KeyMapOptions& options) {
+  if (options.kind == KeyMapKind::kNone) {
+    return Fail(ErrorCode::kInvalidArgument, "kind must be center, diagonal or full, got none");
+  }
+  if (options.kv_heads < 1 || options.kv_heads > 1024) {
+    return Fail(ErrorCode::kInvalidArgument, "kv_heads must be 1 to 1024, got ", options.kv_heads);
+  }
+  if (options.head_dim < 2 || options.head_dim > 1024) {
+    return Fail(ErrorCode::kInvalidArgument, "head_dim must be 2 to 1024, got ", options.head_dim);
+  }
+  if (options.query_heads % options.kv_heads != 0) {
+    return Fail(ErrorCode::kInvalidArgument, "query_heads must be a multiple of kv_heads (",
+                options.kv_heads, "), got ", options.query_heads);
+  }
+  TQ_CHECK(CheckRope(options.rope, options.head_dim));
+  if (!(options.shrinkage >= 0.0) || !std::isfinite(options.shrinkage)) {
+    return Fail(ErrorCode::kInvalidArgument, "shrinkage must be finite and not negative, got ",
+                options.shrinkage);
+  }
+  if (!(options.attention_scale >= 0.0f) || !std::isfinite(options.attention_scale)) {
+    return Fail(ErrorCode::kInvalidArgument,
+                "attention_scale must be finite and not negative, got ",
+                static_cast<double>(options.attention_scale));
+  }
+  return KeyMapEstimator(options);
+}
+
+Result<KeyMap> KeyMapEstimator::Estimate(const HeadsView& keys, const HeadsView& values,
+                                         const HeadsView& queries) const {
+  const size_t tokens = keys.tokens;
+  TQ_CHECK(CheckHeads("keys", keys, tokens, options_.kv_heads, options_.head_dim));
+  TQ_CHECK(CheckHeads("values", values, tokens, options_.kv_heads, options_.head_dim));
+  const bool mapped =
+      queries.data != nullptr && options_.query_heads > 0 && options_.kind != KeyMapKind::kCenter;
+  if (queries.data != nullptr) {
+    TQ_CHECK(CheckHeads("queries", queries, tokens, options_.query_heads, options_.head_dim));
+  }
+  if (tokens < 2 || tokens - 2 < options_.sinks) {
+    return Fail(ErrorCode::kInvalidArgument, "a key map needs at least sinks + 2 tokens (",
+                options_.sinks, " + 2), got ", tokens);
+  }
+
+  std::vector<float> centers;
+  std::vector<float> maps;
+  const size_t group = options_.query_heads / options_.kv_heads;
+  for (size_t head = 0; head < options_.kv_heads; ++head) {
+    TQ_TRY(auto key_rows, ReadHead("keys", keys, head));
+    TQ_TRY(auto value_rows, ReadHead("values", values, head));
+    std::vector<std::vector<float>> query_rows;
+    for (size_t q = head * group; queries.data != nullptr && q < (head + 1) * group; ++q) {
+      TQ_TRY(auto rows, ReadHead("queries", queries, q));
+      query_rows.push_back(std::move(rows));
+    }
+    HeadStatistics statistics(options_, std::move(key_rows), std::move(value_rows));
+    const std::vector<float> center = statistics.Center();
+    centers.insert(centers.end(), center.begin(), center.end());
+    if (!mapped) continue;
+    const std::optional<std::vector<double>> map = statistics.Map(query_rows);
+    if (!map) {
+      return Fail(ErrorCode::kInvalidArgument, "keys, queries or values of KV head ", head,
+                  " are too large: their attention overflows");
+    }
+    for (const double x : *map) maps.push_back(static_cast<float>(x));
+  }
+  return KeyMap::FromNumbers(mapped ? options_.kind : KeyMapKind::kCenter, options_.kv_heads,
+                             options_.head_dim, centers, maps);
+}
+
+}  // namespace turboquant
