@@ -6,6 +6,8 @@
 #define TURBOQUANT_SRC_KERNELS_ATTENTION_INL_H_
 #endif
 
+#include <hwy/cache_control.h>
+
 #include <algorithm>
 #include <limits>
 
@@ -294,6 +296,12 @@ HWY_NOINLINE void ScoreExactQueries(const ExactRows& rows, size_t count,
   }
 }
 
+template <ExactType kType>
+HWY_INLINE void PrefetchExact(const ExactRows& rows, size_t t, size_t j) {
+  constexpr size_t kBytes = kType == ExactType::kF32 ? 4 : 2;
+  hwy::Prefetch(static_cast<const uint8_t*>(rows.rows) + (t * rows.stride + j) * kBytes);
+}
+
 // Tokens in groups that stay in L1 while the dims are gone through.
 inline constexpr size_t kExactTokens = 64;
 
@@ -316,6 +324,8 @@ HWY_NOINLINE void AccumulateExactQueries(const ExactRows& rows, size_t count,
           total[q][v] = hn::LoadU(d, partial + q * padded + j + v * kFloats);
       }
       for (size_t t = begin; t < end; ++t) {
+        // The hardware does not foresee the next group in columns of 32 bytes.
+        if (kWhole) PrefetchExact<kType>(rows, t + kExactTokens, j);
         VF row[kVectors];
         for (size_t v = 0; v < kVectors; ++v) {
           const size_t at = j + v * kFloats;
