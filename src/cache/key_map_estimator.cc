@@ -3,6 +3,7 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
+#include <numeric>
 #include <optional>
 #include <string_view>
 #include <utility>
@@ -66,12 +67,26 @@ double Sum(std::span<const float> numbers) {
   return (sums[0] + sums[2]) + (sums[1] + sums[3]);
 }
 
-// At most kMostQueries tokens from the first to the last, evenly spaced.
-std::vector<size_t> ChooseQueries(size_t tokens) {
-  const size_t count = std::min(tokens, kMostQueries);
+// At most kMostQueries of `queries` rows from the first to the last, evenly spaced.
+std::vector<size_t> ChooseQueries(size_t queries) {
+  const size_t count = std::min(queries, kMostQueries);
   std::vector<size_t> chosen(count);
-  for (size_t i = 0; i < count; ++i) chosen[i] = i * (tokens - 1) / (count - 1);
+  for (size_t i = 1; i < count; ++i) chosen[i] = i * (queries - 1) / (count - 1);
   return chosen;
+}
+
+Result<void> CheckQueryTokens(std::span<const size_t> query_tokens, size_t tokens) {
+  for (size_t i = 0; i < query_tokens.size(); ++i) {
+    if (query_tokens[i] >= tokens) {
+      return Fail(ErrorCode::kInvalidArgument, "query_tokens[", i, "] is ", query_tokens[i],
+                  ", there are ", tokens, " tokens");
+    }
+    if (i > 0 && query_tokens[i] < query_tokens[i - 1]) {
+      return Fail(ErrorCode::kInvalidArgument, "query_tokens must ascend, [", i, "] is ",
+                  query_tokens[i], " after ", query_tokens[i - 1]);
+    }
+  }
+  return {};
 }
 
 // The tokens of one KV head and what its map is made of.
@@ -108,10 +123,11 @@ class HeadStatistics {
     return center;
   }
 
-  // The map [dim], or [dim × dim], from the rows [tokens × dim] of each query head of the group.
-  // nullopt if logits overflow.
-  std::optional<std::vector<double>> Map(const std::vector<std::vector<float>>& query_heads) {
-    AddQueries(query_heads);
+  // The map [dim], or [dim × dim], from the rows [query_tokens × dim] of each query head of the
+  // group. nullopt if logits overflow.
+  std::optional<std::vector<double>> Map(const std::vector<std::vector<float>>& query_heads,
+                                         std::span<const size_t> query_tokens) {
+    AddQueries(query_heads, query_tokens);
     AddKeys();
     const bool full = options_.kind == KeyMapKind::kFull;
     const double traces = key_moment_.Trace() * query_moment_.Trace();
@@ -126,18 +142,21 @@ class HeadStatistics {
  private:
   size_t FirstToken(size_t page) const { return options_.sinks + page * kPageTokens; }
 
-  void AddQueries(const std::vector<std::vector<float>>& query_heads) {
+  void AddQueries(const std::vector<std::vector<float>>& query_heads,
+                  std::span<const size_t> query_tokens) {
     const float scale = options_.attention_scale > 0.0f
                             ? options_.attention_scale
                             : static_cast<float>(1.0 / std::sqrt(static_cast<double>(dim_)));
     const AttentionWeights attention({keys_.data(), tokens_, dim_}, {values_.data(), tokens_, dim_},
                                      options_.sinks, scale);
-    const std::vector<size_t> chosen = ChooseQueries(tokens_);
+    const std::vector<size_t> rows_chosen = ChooseQueries(query_tokens.size());
+    std::vector<size_t> chosen;  // the tokens that asked them
+    for (const size_t row : rows_chosen) chosen.push_back(query_tokens[row]);
     key_weights_.assign(tokens_, 0.0);
     for (const std::vector<float>& rows : query_heads) {
       std::vector<float> queries;
-      for (const size_t t : chosen) {
-        const auto row = rows.begin() + static_cast<std::ptrdiff_t>(t * dim_);
+      for (const size_t query : rows_chosen) {
+        const auto row = rows.begin() + static_cast<std::ptrdiff_t>(query * dim_);
         queries.insert(queries.end(), row, row + static_cast<std::ptrdiff_t>(dim_));
       }
       // [pages × chosen queries]
@@ -243,14 +262,20 @@ Result<KeyMapEstimator> KeyMapEstimator::Create(const KeyMapOptions& options) {
 }
 
 Result<KeyMap> KeyMapEstimator::Estimate(const HeadsView& keys, const HeadsView& values,
-                                         const HeadsView& queries) const {
+                                         const HeadsView& queries,
+                                         std::span<const size_t> query_tokens) const {
   const size_t tokens = keys.tokens;
   TQ_CHECK(CheckHeads("keys", keys, tokens, options_.kv_heads, options_.head_dim));
   TQ_CHECK(CheckHeads("values", values, tokens, options_.kv_heads, options_.head_dim));
   const bool mapped =
       queries.data != nullptr && options_.query_heads > 0 && options_.kind != KeyMapKind::kCenter;
+  std::vector<size_t> every_token(query_tokens.empty() ? tokens : 0);
+  std::iota(every_token.begin(), every_token.end(), size_t{0});
+  if (query_tokens.empty()) query_tokens = every_token;
   if (queries.data != nullptr) {
-    TQ_CHECK(CheckHeads("queries", queries, tokens, options_.query_heads, options_.head_dim));
+    TQ_CHECK(CheckHeads("queries", queries, query_tokens.size(), options_.query_heads,
+                        options_.head_dim));
+    TQ_CHECK(CheckQueryTokens(query_tokens, tokens));
   }
   if (tokens < 2 || tokens - 2 < options_.sinks) {
     return Fail(ErrorCode::kInvalidArgument, "a key map needs at least sinks + 2 tokens (",
@@ -272,7 +297,7 @@ Result<KeyMap> KeyMapEstimator::Estimate(const HeadsView& keys, const HeadsView&
     const std::vector<float> center = statistics.Center();
     centers.insert(centers.end(), center.begin(), center.end());
     if (!mapped) continue;
-    const std::optional<std::vector<double>> map = statistics.Map(query_rows);
+    const std::optional<std::vector<double>> map = statistics.Map(query_rows, query_tokens);
     if (!map) {
       return Fail(ErrorCode::kInvalidArgument, "keys, queries or values of KV head ", head,
                   " are too large: their attention overflows");
