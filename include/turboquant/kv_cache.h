@@ -34,13 +34,15 @@ struct KvCacheOptions {
   std::shared_ptr<const KeyMap> known_key_map = {};  // instead of estimating one
 };
 
-// Named starting points, to be changed at will.
+// Named starting points, to be changed at will; set rope, query_heads and format.layer to what the
+// model has.
 //   safe, balanced, small   keys 8, 4, 3 and values 4, 4, 3 bits; MSE, one Hadamard round, unbiased
-//                           scale with search, page frames, centre and diagonal map (with rope), 4
-//                           sinks, window 64
+//                           scale, searched at 3 and 4 bits, page frames with centre and diagonal
+//                           map (with rope), 4 sinks, window 64
 //   paper                   MSE 4 and 4 bits, norm scale, two Hadamard rounds, nothing exact, no
-//   map peer                    Prod 4 bits (Gaussian sketch) and MSE 4 bits, norm scale, dense
-//                           rotation, nothing exact, no map
+//                           map
+//   peer                    keys Prod 4 bits (Gaussian sketch), values MSE 4 bits, norm scale,
+//                           dense rotation, nothing exact, no map
 // Errors: kInvalidArgument listing the names.
 [[nodiscard]] Result<KvCacheOptions> PolicyOptions(std::string_view name, size_t head_dim,
                                                    size_t kv_heads);
@@ -124,9 +126,11 @@ class KvCache {
 
   KvCacheStats Stats() const;
 
+  // For the library's own use.
+  struct State;
+
  private:
   friend class KvSnapshot;  // src/storage: reads and restores the state
-  struct State;
   explicit KvCache(std::unique_ptr<State> state);
   std::unique_ptr<State> state_;
 };

@@ -22,8 +22,10 @@ namespace turboquant {
 
 namespace kernels {
 struct KernelTable;
-struct RowSums;
 }  // namespace kernels
+
+class MseCore;
+struct MseLanes;
 
 // What multiplies the centroid vector c of a row with norm n and direction u (docs/algorithm.md).
 enum class Scale {
@@ -172,15 +174,15 @@ class MseQuantizer {
   // Errors: kInvalidArgument naming the option, kUnavailable for the backend.
   [[nodiscard]] static Result<MseQuantizer> Create(const MseOptions& options);
 
-  const MseOptions& options() const { return options_; }  // with defaults filled in
-  Backend backend() const { return backend_; }
-  const Codebook& codebook() const { return *codebook_; }
-  const Rotation& rotation() const { return *rotation_; }
-  bool scale_search() const { return *options_.scale_search; }
+  const MseOptions& options() const;  // with defaults filled in
+  Backend backend() const;
+  const Codebook& codebook() const;
+  const Rotation& rotation() const;
+  bool scale_search() const;
 
   // Identity stored with every payload: dim, bits, rotation, seed, stream, codebook. Options that
   // only concern the encoder (scale, search) are not part of it.
-  uint64_t fingerprint() const { return fingerprint_; }
+  uint64_t fingerprint() const;
 
   // No rows yet.
   MseRows MakeRows(Tiling tiling = Tiling::kKeys) const;
@@ -223,30 +225,15 @@ class MseQuantizer {
 
  private:
   MseQuantizer() = default;
-  struct EncoderTables;  // thresholds and levels as the kernels read them
 
+  static MseLanes LanesOf(const MseRows& rows);
   [[nodiscard]] Result<void> CheckRows(const MseRows& rows) const;
   [[nodiscard]] Result<void> CheckDecode(const MseRows& encoded,
                                          const MatrixView<float>& out) const;
-  [[nodiscard]] Result<void> EncodeLanes(const RowsView& rows, size_t first_row, size_t count,
-                                         size_t first_lane, MseRows& into) const;
-  [[nodiscard]] Result<double> RowNorm(const RowsView& rows, size_t r, const float* row) const;
-  [[nodiscard]] Result<void> StoreScale(size_t r, double norm, const kernels::RowSums& sums,
-                                        size_t lane, MseRows& into) const;
-  void DecodeCentroids(const MseRows& encoded, size_t first, size_t count, double step,
-                       const MatrixView<float>& out) const;
-  [[nodiscard]] Result<int> RotateQuery(const MatrixView<const float>& queries, size_t q,
-                                        std::vector<float>& rotated) const;
   void ScoreBlocks(const MseQueries& queries, const MseRows& encoded, size_t first, size_t count,
                    const MatrixView<float>& scores) const;
 
-  MseOptions options_;
-  Backend backend_ = Backend::kScalar;
-  const kernels::KernelTable* kernels_ = nullptr;
-  std::shared_ptr<const Codebook> codebook_;
-  std::shared_ptr<const Rotation> rotation_;
-  std::shared_ptr<const EncoderTables> tables_;
-  uint64_t fingerprint_ = 0;
+  std::shared_ptr<const MseCore> core_;
 };
 
 }  // namespace turboquant

@@ -24,7 +24,8 @@ struct KvPart {
   size_t blocks_offset;  // in a head's bytes
   size_t blocks_bytes;
   size_t scales_offset;
-  std::vector<MseCore> cores;        // one per KV head; empty for signs
+  std::vector<MseCore> cores;        // one per KV head; of signs those of the part before, whose
+                                     // rotation comes first
   std::vector<QjlSketch> sketches;   // one per KV head; signs only
   std::vector<int16_t> sign_levels;  // 256: +127, -127; signs only
   kernels::ScorePlan score;          // of every head
@@ -37,6 +38,7 @@ struct KvSide {
   KvSideOptions options;
   std::vector<KvPart> parts;  // empty: unquantized
   size_t exact_offset;        // of the rows of an unquantized side in a head's bytes
+  size_t exact_row_bytes;     // of such a row
   bool exact() const { return parts.empty(); }
 };
 
@@ -47,7 +49,9 @@ struct KvFormat::Parts {
   KvSide keys;
   KvSide values;
   size_t head_bytes;
+  size_t head_scale_bytes;  // of them, in scales
   uint64_t fingerprint;
+  size_t held_bytes;  // of all this, as allocated
 };
 
 // A query, framed and permuted ([head_dim]), as digits of one part: fills PaddedDim(part.dim) bytes
@@ -60,7 +64,8 @@ double PreparePartQuery(const KvPart& part, size_t head, const float* query,
 void UnrotatePartSums(const KvPart& part, size_t head, const float* sums, float* permuted_row);
 
 // Rows [count × head_dim], framed and permuted, into zero lanes of one head's bytes in a page.
-// `name`, `first_token`: for the message. Errors: as MseCore::EncodeLanes.
+// Errors, naming rows[r]: kNonFinite; kInvalidArgument for a scale or element that f16 does not
+// hold. Lanes written before the error are left as they are.
 [[nodiscard]] Result<void> EncodeTokens(const KvSide& side, bool values, size_t head,
                                         MatrixView<const float> rows, size_t first_lane,
                                         std::byte* head_bytes);

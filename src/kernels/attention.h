@@ -28,17 +28,22 @@ inline constexpr size_t kBlockTokens = 256;
 inline constexpr int kTwoWeightDigitsMax = 127 * 128 + 127;
 inline constexpr int kOneWeightDigitMax = 127;
 
+// Blocks whose largest weight times scale is below this add nothing: next to a weight of 1.
+inline constexpr float kLeastWeight = 0x1p-100f;
+
 // 2^x for x <= 0, within 2 units in the last place; 0 below -125 (and for -infinity). The
 // definition, FMA by FMA: n = x rounded to nearest even, f = x - n, a polynomial of degree 6 in f,
 // times 2^n by adding n to the exponent.
 inline constexpr float kExp2Lowest = -125.0f;
-inline constexpr float kExp2Coefficients[7] = {1.0f,
-                                               0.693147180559945f,
-                                               0.240226506959101f,
-                                               0.0555041086648216f,
-                                               0.00961812910763f,
-                                               0.00133335581464f,
-                                               0.000154035303933f};
+inline constexpr float kExp2Coefficients[7] = {
+    1.0f,
+    6.931472028550421e-1f,
+    2.402264791363012e-1f,
+    5.550332471162809e-2f,
+    9.618437357674640e-3f,
+    1.339887440266574e-3f,
+    1.535336188319500e-4f,
+};
 
 // The running softmax of one query: weights are 2^(score - max), sum is theirs.
 struct SoftmaxState {
@@ -93,8 +98,9 @@ struct AttentionKernels {
 
   // Weights times value scales, p_t = weights[t] · float(scales[t]), as digits: p_t · (most / the
   // largest p) rounded to nearest even, most = 16383 or (low null) 127. `count` tokens, a multiple
-  // of 16. Returns largest p / most, what a digit stands for; 0 and zero digits if all p are 0.
-  // Tokens of weight 0 have digit 0 whatever their scale, which must be finite. Exact.
+  // of 16. Returns largest p / most, what a digit stands for; 0 and zero digits if that is below
+  // kLeastWeight. Tokens of weight 0 have digit 0 whatever their scale, which must be finite.
+  // Exact.
   float (*weight_digits)(const float* weights, const uint16_t* scales, size_t count, uint8_t* high,
                          uint8_t* low);
 

@@ -4,6 +4,7 @@
 #include <limits>
 #include <vector>
 
+#include "src/base/checked.h"
 #include "src/base/half.h"
 #include "src/kernels/attention.h"
 #include "src/kernels/kernels.h"
@@ -55,14 +56,14 @@ float WeightDigitsOf(const float* weights, const uint16_t* scales, size_t count,
   float largest = 0.0f;
   for (size_t t = 0; t < count; ++t)
     largest = std::max(largest, weights[t] * F16ToF32({scales[t]}));
-  const float inverse = largest == 0.0f ? 0.0f : most / largest;
+  const float inverse = largest < kLeastWeight ? 0.0f : most / largest;
   for (size_t t = 0; t < count; ++t) {
     const float p = weights[t] * F16ToF32({scales[t]});
-    const long digit = std::lrintf(std::min(p * inverse, most));  // to nearest even
+    const long digit = std::lrintf(p * inverse);  // to nearest even
     high[t] = static_cast<uint8_t>(low == nullptr ? digit : digit >> 7);
     if (low != nullptr) low[t] = static_cast<uint8_t>(digit & 127);
   }
-  return largest / most;
+  return largest < kLeastWeight ? 0.0f : largest / most;
 }
 
 void AccumulateValues(const ScorePlan& plan, const uint8_t* blocks, size_t block_count,

@@ -11,9 +11,11 @@
 #ifndef TURBOQUANT_SRC_KERNELS_KERNELS_H_
 #define TURBOQUANT_SRC_KERNELS_KERNELS_H_
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
+#include "src/kernels/attention.h"
 #include "turboquant/backend.h"
 
 namespace turboquant::kernels {
@@ -66,7 +68,8 @@ struct EncodePlan {
   // one threshold each, c = min(|z|, 2^14 - 1) >> 9: the level index of the cell's lower end;
   // cells[k * 64 + 32 + c]: the threshold in it, 32767 where there is none. Else null.
   const int16_t* cells;
-  // first_codes[k * 1024 + ((z + 2^15) >> 6)]: the code of the lowest z of the cell.
+  // first_codes[k * 1024 + ((z + 2^15) >> 6)]: the code of the lowest z of the cell. Null where
+  // NeedsFirstCodes is false.
   const uint8_t* first_codes;
 };
 
@@ -81,6 +84,12 @@ inline constexpr int kCellShift = 9;
 
 // Fills cells (candidates × 64) from plan.thresholds; false where some cell has two thresholds.
 bool MakeCells(const EncodePlan& plan, int16_t* cells);
+
+// Whether some kernel finds this plan's codes by first_codes (table_codes.h): AVX2 and NEON do
+// above 4 bits and without symmetry, AVX-512 does without cells, which only symmetric plans have.
+inline bool NeedsFirstCodes(const EncodePlan& plan) {
+  return plan.cells == nullptr || plan.bits > 4;
+}
 
 // Threshold t on the grid under candidate q: (z·q + 2^13) >> 14 > t  <=>  z > result. Saturated to
 // int16.
@@ -118,6 +127,13 @@ struct ScorePlan {
   bool int8_levels;
 };
 
+// What a query's coordinates are multiplied by so that the largest becomes digit_max. Bounded where
+// the quotient would leave float: below 2^-115 a query's digits get smaller, and at last 0.
+inline float QueryGain(float largest, int digit_max) {
+  const double gain = static_cast<double>(digit_max) / static_cast<double>(largest);
+  return static_cast<float>(std::min(gain, 0x1.fffffep127));
+}
+
 // Digits of queries: row q at q * stride, PaddedDim(dim) int8 each, zero behind dim, 32-byte
 // aligned rows. low is null for one digit.
 struct QueryDigits {
@@ -154,6 +170,12 @@ struct KernelTable {
                       const float* gains, const PackedBlocks& into, size_t first_lane,
                       RowSums* sums);
 
+  // Digits of one rotated query: t_j = round_to_even(rotated_j · QueryGain) is 128·high + low with
+  // digit_max 8127, or high alone with digit_max 63 where low is null. Writes PaddedDim(dim) of
+  // each, zero behind dim; all zero for a zero query. Returns the largest |rotated_j|. Finite
+  // input. Exact.
+  float (*query_digits)(const float* rotated, size_t dim, int8_t* high, int8_t* low);
+
   // scores[q * score_stride + r] for the 16·block_count rows of key blocks:
   // (float(sum_j level_j · digit_j) · factors[q]) · scale_r, in this order. Exact.
   void (*score_keys)(const ScorePlan& plan, const uint8_t* blocks, size_t block_count,
@@ -174,6 +196,8 @@ struct KernelTable {
   // padding bits of the last byte are ignored and written as zero. Exact.
   void (*unpack_stream)(const uint8_t* stream, int bits, size_t count, uint8_t* codes);
   void (*pack_stream)(const uint8_t* codes, int bits, size_t count, uint8_t* stream);
+
+  const AttentionKernels* attention;
 };
 
 // The kernels of a concrete backend, or null if this CPU or build lacks it. Never null for kScalar.
@@ -197,6 +221,7 @@ RowSums NearestCodes(const EncodePlan& plan, int candidate, const int16_t* grid,
 RowSums SearchCodes(const EncodePlan& plan, const int16_t* grid, uint8_t* codes);
 void EncodeRows(const EncodePlan& plan, const float* rows, size_t stride, size_t count,
                 const float* gains, const PackedBlocks& into, size_t first_lane, RowSums* sums);
+float RoundQuery(const float* rotated, size_t dim, int8_t* high, int8_t* low);
 void ScoreKeys(const ScorePlan& plan, const uint8_t* blocks, size_t block_count,
                const RowScales& scales, const QueryDigits& queries, float* scores,
                size_t score_stride);

@@ -206,6 +206,24 @@ void EncodeRows(const EncodePlan& plan, const float* rows, size_t stride, size_t
   }
 }
 
+float RoundQuery(const float* rotated, size_t dim, int8_t* high, int8_t* low) {
+  float largest = 0.0f;
+  for (size_t j = 0; j < dim; ++j) largest = std::max(largest, std::fabs(rotated[j]));
+  std::fill_n(high, PaddedDim(dim), int8_t{0});
+  if (low != nullptr) std::fill_n(low, PaddedDim(dim), int8_t{0});
+  if (largest == 0.0f) return largest;
+  const int digit_max = low == nullptr ? kOneDigitMax : kTwoDigitMax;
+  const float bound = static_cast<float>(digit_max);
+  const float gain = QueryGain(largest, digit_max);
+  for (size_t j = 0; j < dim; ++j) {
+    const int t = static_cast<int>(std::lrintf(std::clamp(rotated[j] * gain, -bound, bound)));
+    const int upper = low == nullptr ? t : (t + 64) >> 7;
+    high[j] = static_cast<int8_t>(upper);
+    if (low != nullptr) low[j] = static_cast<int8_t>(t - 128 * upper);
+  }
+  return largest;
+}
+
 void ScoreKeys(const ScorePlan& plan, const uint8_t* blocks, size_t block_count,
                const RowScales& scales, const QueryDigits& queries, float* scores,
                size_t score_stride) {
@@ -280,12 +298,14 @@ const KernelTable kTable = {
     .rotate = Rotate,
     .rotate_inverse = RotateInverse,
     .encode_rows = EncodeRows,
+    .query_digits = RoundQuery,
     .score_keys = ScoreKeys,
     .unpack_codes = UnpackCodes,
     .dequantize = Dequantize,
     .pack_codes = PackCodes,
     .unpack_stream = UnpackStream,
     .pack_stream = PackStream,
+    .attention = &kAttention,
 };
 
 }  // namespace reference

@@ -21,8 +21,8 @@ namespace turboquant::kernels::HWY_NAMESPACE {
 inline constexpr size_t kVectorBytes = 4 * kFloats;
 inline constexpr size_t kVectorsPerLine = kLineBytes / kVectorBytes;
 
-// Codes of one line unit to levels + kLevelOffset, quad after quad: kUnitQuads vectors from
-// kUnitLines lines.
+// Codes of one line unit to levels + offset, quad after quad: kUnitQuads vectors from kUnitLines
+// lines.
 template <int kBits>
 struct LevelDecoder {
   static constexpr size_t kUnitQuads = kBits == 3 ? 8 : 8 / kBits;
@@ -31,17 +31,19 @@ struct LevelDecoder {
   // Tables over the codes at bit 0 and, for widths below 4, at bit kBits of a nibble or byte.
   VU8 at_zero;
   VU8 shifted;
+  VU8 uniform;  // 8 bits: what is added to a code
 
-  explicit HWY_INLINE LevelDecoder(const ScorePlan& plan) {
+  HWY_INLINE LevelDecoder(const ScorePlan& plan, int offset) {
     alignas(16) uint8_t low[16] = {};
     alignas(16) uint8_t high[16] = {};
     for (int i = 0; i < 16; ++i) {
       const int mask = kBits >= 4 ? 15 : (1 << kBits) - 1;
-      low[i] = static_cast<uint8_t>(plan.levels[i & mask] + kLevelOffset);
-      high[i] = static_cast<uint8_t>(plan.levels[(i >> (kBits & 3)) & mask] + kLevelOffset);
+      low[i] = static_cast<uint8_t>(plan.levels[i & mask] + offset);
+      high[i] = static_cast<uint8_t>(plan.levels[(i >> (kBits & 3)) & mask] + offset);
     }
     at_zero = hn::LoadDup128(DU8(), low);
     shifted = hn::LoadDup128(DU8(), high);
+    uniform = hn::Set(DU8(), static_cast<uint8_t>(offset - 127));
   }
 
   static HWY_INLINE VU8 Load(const uint8_t* line) { return hn::LoadU(DU8(), line); }
@@ -57,7 +59,7 @@ struct LevelDecoder {
   HWY_INLINE void operator()(const uint8_t* lines, VU8 levels[kUnitQuads]) const {
     const VU8 a = Load(lines);
     if constexpr (kBits == 8) {  // uniform: level = code - 127
-      levels[0] = hn::Add(a, hn::Set(DU8(), static_cast<uint8_t>(kLevelOffset - 127)));
+      levels[0] = hn::Add(a, uniform);
     } else if constexpr (kBits == 4) {
       levels[0] = hn::TableLookupBytes(at_zero, Mask(a, 15));
       levels[1] = hn::TableLookupBytes(at_zero, Mask(Right<4>(a), 15));
@@ -111,8 +113,12 @@ struct DigitRows {
   }
 };
 
+// Which operand of a byte product is never negative: levels + kLevelOffset of keys, the digits of
+// weights.
+enum class Unsigned { kLevels, kDigits };
+
 // Integer sums of kBits codes for the rows of one vector's lanes, kVectors of them side by side.
-template <int kBits, size_t kRows, size_t kVectors>
+template <int kBits, size_t kRows, size_t kVectors, Unsigned kUnsigned = Unsigned::kLevels>
 HWY_INLINE void SumLanes(const LevelDecoder<kBits>& decoder, const uint8_t* lines, size_t units,
                          const int8_t* const digits[kRows], VI32 sums[kVectors][kRows]) {
   using Decoder = LevelDecoder<kBits>;
@@ -124,8 +130,13 @@ HWY_INLINE void SumLanes(const LevelDecoder<kBits>& decoder, const uint8_t* line
     for (size_t quad = 0; quad < Decoder::kUnitQuads; ++quad) {
       for (size_t r = 0; r < kRows; ++r) {
         const auto digit = BroadcastQuad(digits[r] + 4 * (unit * Decoder::kUnitQuads + quad));
-        for (size_t v = 0; v < kVectors; ++v)
-          sums[v][r] = DotQuads(sums[v][r], levels[v][quad], digit);
+        for (size_t v = 0; v < kVectors; ++v) {
+          const VU8 level = levels[v][quad];
+          if constexpr (kUnsigned == Unsigned::kLevels)
+            sums[v][r] = DotQuads(sums[v][r], level, digit);
+          else
+            sums[v][r] = DotQuads(sums[v][r], hn::BitCast(DU8(), digit), hn::BitCast(DI8(), level));
+        }
       }
     }
   }
@@ -133,15 +144,15 @@ HWY_INLINE void SumLanes(const LevelDecoder<kBits>& decoder, const uint8_t* line
 
 #if HWY_TARGET == HWY_AVX2
 
-// Two digits at once: 128·high + low as int16, each quad's as (0, 2, 1, 3), against levels widened
-// to int16. Two pmaddwd and two adds per quad and query where two digits take twice three.
+// Two digits at once: 128·high + low as int16, each quad's as (0, 2, 1, 3), against levels (offset
+// 0) widened to int16. Two pmaddwd and two adds per quad and query where two digits take twice
+// three.
 template <int kBits, size_t kQueries, size_t kVectors>
 HWY_INLINE void SumLanesWide(const LevelDecoder<kBits>& decoder, const uint8_t* lines, size_t units,
                              const int16_t* digits, size_t digit_stride,
                              VI32 sums[kVectors][kQueries]) {
   using Decoder = LevelDecoder<kBits>;
   const DI32 di;
-  const VU8 offset = hn::Set(DU8(), static_cast<uint8_t>(kLevelOffset));
   const auto pair = [&](const int16_t* from) HWY_ATTR {
     int32_t both;
     std::memcpy(&both, from, sizeof(both));
@@ -156,7 +167,7 @@ HWY_INLINE void SumLanesWide(const LevelDecoder<kBits>& decoder, const uint8_t* 
       const int16_t* at = digits + 4 * (unit * Decoder::kUnitQuads + quad);
       VI16 even[kVectors], odd[kVectors];
       for (size_t v = 0; v < kVectors; ++v) {
-        const VI16 level = hn::BitCast(DI16(), hn::Xor(levels[v][quad], offset));  // back to int8
+        const VI16 level = hn::BitCast(DI16(), levels[v][quad]);
         even[v] = hn::ShiftRight<8>(hn::ShiftLeft<8>(level));
         odd[v] = hn::ShiftRight<8>(level);
       }
@@ -219,7 +230,7 @@ HWY_NOINLINE void ScoreQueries(const ScorePlan& plan, const uint8_t* blocks, siz
   const DI32 di;
   const size_t units = CeilDivide(CeilDivide(plan.dim, 4), Decoder::kUnitQuads);
   const size_t padded_dim = 4 * units * Decoder::kUnitQuads;
-  const Decoder decoder(plan);
+  const Decoder decoder(plan, kWide ? 0 : kLevelOffset);
   const DigitRows<kQueries, kDigits> digits(queries, first, padded_dim);
 #if HWY_TARGET == HWY_AVX2
   Scratch<int16_t> wide(kWide ? kQueries * padded_dim : 0);

@@ -46,10 +46,11 @@ HWY_INLINE VI16 NarrowOrdered(VI32 a, VI32 b) {
 // Levels are kept as level + 128, so that they are the unsigned operand.
 inline constexpr int kLevelOffset = 128;
 
-// acc + sum of the four products of each 32-bit lane: (levels - 128) · digits, but for the
-// 128·digits that the initial acc took off. 255·64·2 fits int16, so pmaddubsw never saturates.
-HWY_INLINE VI32 DotQuads(VI32 acc, VU8 levels, hn::Vec<DI8> digits) {
-  const __m256i pairs = _mm256_maddubs_epi16(levels.raw, digits.raw);
+// acc + sum of the four products of each 32-bit lane. For keys (levels + 128) · digits, where the
+// initial acc takes 128·digits off; for values digits · levels. 255·64·2 and 127·127·2 fit int16,
+// so pmaddubsw never saturates.
+HWY_INLINE VI32 DotQuads(VI32 acc, VU8 a, hn::Vec<DI8> b) {
+  const __m256i pairs = _mm256_maddubs_epi16(a.raw, b.raw);
   return VI32{_mm256_add_epi32(acc.raw, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))};
 }
 
@@ -57,11 +58,11 @@ HWY_INLINE VI32 DotQuads(VI32 acc, VU8 levels, hn::Vec<DI8> digits) {
 
 inline constexpr int kLevelOffset = 0;
 
-HWY_INLINE VI32 DotQuads(VI32 acc, VU8 levels, hn::Vec<DI8> digits) {
-  const int8x16_t l = vreinterpretq_s8_u8(levels.raw);
-  // 127·64·2 fits int16.
+HWY_INLINE VI32 DotQuads(VI32 acc, VU8 a, hn::Vec<DI8> b) {
+  const int8x16_t s = vreinterpretq_s8_u8(a.raw);
+  // 127·127·2 fits int16.
   const int16x8_t pairs =
-      vpaddq_s16(vmull_s8(vget_low_s8(l), vget_low_s8(digits.raw)), vmull_high_s8(l, digits.raw));
+      vpaddq_s16(vmull_s8(vget_low_s8(s), vget_low_s8(b.raw)), vmull_high_s8(s, b.raw));
   return VI32(vpadalq_s16(acc.raw, pairs));
 }
 

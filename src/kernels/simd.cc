@@ -8,8 +8,10 @@
 // Behind foreach_target.h, which includes this file once per target.
 #include <hwy/highway.h>
 
+#include "src/kernels/attention-inl.h"
 #include "src/kernels/encode-inl.h"
 #include "src/kernels/kernels.h"
+#include "src/kernels/query-inl.h"
 #include "src/kernels/rotate-inl.h"
 #include "src/kernels/score-inl.h"
 
@@ -25,12 +27,14 @@ const KernelTable* Table() {
       .rotate = Rotate,
       .rotate_inverse = RotateInverse,
       .encode_rows = EncodeRows,
+      .query_digits = RoundQuery,
       .score_keys = ScoreKeys,
       .unpack_codes = UnpackCodes,
       .dequantize = Dequantize,
       .pack_codes = PackCodes,
       .unpack_stream = UnpackStream,
       .pack_stream = PackStream,
+      .attention = &kAttention,
   };
   return &kTable;
 }

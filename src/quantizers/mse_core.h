@@ -14,8 +14,8 @@
 
 namespace turboquant {
 
-// Where encoded rows go: lanes counted from block 0 of `blocks`, and a scale beside each. Of the
-// two scale arrays the one of the options' scale type is set.
+// Where encoded rows go: lanes counted from block 0 of `blocks`, and a scale beside each in the one
+// of the two arrays that is not null. A decoder may be of another scale type than the encoder.
 struct MseLanes {
   kernels::PackedBlocks blocks;
   uint16_t* scales_f16;

@@ -202,14 +202,14 @@ Result<void> PolarQuantizer::EncodeRow(const RowsView& rows, size_t r, std::span
       radii[i] = std::sqrt(x * x + y * y);
     }
   }
-  return WithNumbers(
-      into.radius_type_, into.radii_f16_, into.radii_f32_, [&](auto& stored) -> Result<void> {
-        for (size_t block = 0; block < radii_per_row_; ++block) {
-          TQ_CHECK(
-              StoreNumber("radius", r, norm * radii[block], stored[at * radii_per_row_ + block]));
-        }
-        return {};
-      });
+  return WithNumbers(into.radius_type_, into.radii_f16_, into.radii_f32_,
+                     [&](auto& stored) -> Result<void> {
+                       for (size_t block = 0; block < radii_per_row_; ++block) {
+                         TQ_CHECK(StoreNumber("rows", r, "radius", norm * radii[block],
+                                              stored[at * radii_per_row_ + block]));
+                       }
+                       return {};
+                     });
 }
 
 Result<PolarRows> PolarQuantizer::Import(std::span<const uint8_t> packed,

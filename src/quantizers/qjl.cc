@@ -262,8 +262,9 @@ Result<void> QjlSketch::Append(RowsView rows, SignRows& into,
 Result<void> QjlSketch::EncodeRow(const RowsView& rows, size_t r, std::span<float> direction,
                                   std::span<float> projected, size_t at, SignRows& into) const {
   TQ_TRY(const double norm, ReadDirection("rows", rows, r, direction));
-  TQ_CHECK(WithNumbers(into.norm_type_, into.norms_f16_, into.norms_f32_,
-                       [&](auto& norms) { return StoreNumber("norm", r, norm, norms[at]); }));
+  TQ_CHECK(WithNumbers(into.norm_type_, into.norms_f16_, into.norms_f32_, [&](auto& norms) {
+    return StoreNumber("rows", r, "norm", norm, norms[at]);
+  }));
   if (norm == 0.0) return {};  // no direction: all signs stay +
   ProjectRow(direction.data(), projected.data());
   PackSigns(projected, std::span(into.signs_).subspan(at * into.RowBytes(), into.RowBytes()));

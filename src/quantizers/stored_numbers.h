@@ -19,21 +19,23 @@ namespace turboquant {
 inline float NumberAt(uint16_t stored) { return F16ToF32({stored}); }
 inline float NumberAt(float stored) { return stored; }
 
-// Rounds `number` to the type of `stored`. Errors: kInvalidArgument if it does not fit.
-inline Result<void> StoreNumber(std::string_view name, size_t row, double number,
-                                uint16_t& stored) {
+// Rounds `number`, the `name` of `rows`[row], to the type of `stored`. Errors: kInvalidArgument if
+// it does not fit.
+inline Result<void> StoreNumber(std::string_view rows, size_t row, std::string_view name,
+                                double number, uint16_t& stored) {
   const Float16 half = F32ToF16(static_cast<float>(number));
   if ((half.bits & 0x7C00u) == 0x7C00u) {
-    return Fail(ErrorCode::kInvalidArgument, "rows[", row, "] has ", name, " ", number,
+    return Fail(ErrorCode::kInvalidArgument, rows, "[", row, "] has ", name, " ", number,
                 ", more than an f16 holds (65504): use ScaleType::kF32");
   }
   stored = half.bits;
   return {};
 }
-inline Result<void> StoreNumber(std::string_view name, size_t row, double number, float& stored) {
+inline Result<void> StoreNumber(std::string_view rows, size_t row, std::string_view name,
+                                double number, float& stored) {
   const float narrowed = static_cast<float>(number);
   if (std::isinf(narrowed)) {
-    return Fail(ErrorCode::kInvalidArgument, "rows[", row, "] has ", name, " ", number,
+    return Fail(ErrorCode::kInvalidArgument, rows, "[", row, "] has ", name, " ", number,
                 ", more than an f32 holds");
   }
   stored = narrowed;
@@ -48,7 +50,7 @@ Result<void> ImportNumber(std::string_view name, size_t at, float number, Stored
                 ", not a finite number >= 0");
   }
   Stored narrowed{};
-  if (!StoreNumber(name, at, static_cast<double>(number), narrowed) ||
+  if (!StoreNumber({}, at, name, static_cast<double>(number), narrowed) ||
       NumberAt(narrowed) != number) {
     return Fail(ErrorCode::kCorruptData, name, "[", at, "] is ", static_cast<double>(number),
                 ", which no f16 equals");

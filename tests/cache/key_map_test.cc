@@ -10,7 +10,8 @@
 #include <string>
 #include <vector>
 
-#include "src/cache/page_frame.h"
+#include "src/cache/key_frame.h"
+#include "src/quantizers/direction.h"
 #include "tests/cache/key_statistics.h"
 
 namespace turboquant {
@@ -43,7 +44,7 @@ KeyMap Make(KeyMapKind kind, size_t heads, size_t dim) {
   return *KeyMap::FromNumbers(kind, heads, dim, Center(heads, dim), MapNumbers(kind, heads, dim));
 }
 
-// rows · matrix-vector product, or the diagonal's, or the row itself.
+// The product with a diagonal or a matrix, or the row itself.
 std::vector<double> Mapped(std::span<const float> diagonal, std::span<const float> matrix,
                            const std::vector<double>& row) {
   const size_t dim = row.size();
@@ -62,10 +63,12 @@ double MetThroughTheMap(const KeyMap& map, size_t head, const RopeParameters& ro
                         const std::vector<double>& key, const std::vector<double>& query) {
   std::vector<float> turns(rope.rotary_dim());
   MakeTurns(rope, base, turns);
+  KeyFrame frame(FastestKernels(), nullptr, 0, turns.data(), rope.rotary_dim(), rope.pairing,
+                 key.size());
   std::vector<float> turned_key(key.begin(), key.end());
   std::vector<float> turned_query(query.begin(), query.end());
-  TurnBack(turns, rope.pairing, turned_key.data());
-  TurnBack(turns, rope.pairing, turned_query.data());
+  frame.Apply(turned_key.data(), turned_key.data());
+  frame.Apply(turned_query.data(), turned_query.data());
   std::vector<double> k(turned_key.begin(), turned_key.end());
   const std::vector<double> q(turned_query.begin(), turned_query.end());
   double offset = 0.0;
@@ -99,6 +102,34 @@ TEST(KeyMapTest, InnerProductsAreExactThroughAnyMap) {
       }
     }
   }
+}
+
+// What packed keys decode through is the way they came in.
+TEST(KeyMapTest, FramesAreUndone) {
+  constexpr size_t kDim = 24;
+  for (const KeyMapKind kind : {KeyMapKind::kCenter, KeyMapKind::kDiagonal, KeyMapKind::kFull}) {
+    const KeyMap map = Make(kind, 2, kDim);
+    for (const RopePairing pairing : {RopePairing::kHalf, RopePairing::kInterleaved}) {
+      const RopeParameters rope = RopeParameters::FromTheta(1e4, 16, pairing);
+      std::vector<float> turns(rope.rotary_dim());
+      MakeTurns(rope, 516, turns);
+      KeyFrame frame(FastestKernels(), &map, 1, turns.data(), 16, pairing, kDim);
+      const std::vector<double> key = RandomRows(1, kDim, 5)[0];
+      std::vector<float> row(key.begin(), key.end());
+      frame.Apply(row.data(), row.data());
+      frame.Undo(row.data());
+      for (size_t j = 0; j < kDim; ++j) EXPECT_NEAR(row[j], key[j], 2e-5) << j;
+    }
+  }
+}
+
+TEST(RopeParametersTest, TheUsualFrequencies) {
+  const RopeParameters rope = RopeParameters::FromTheta(10000.0, 8);
+  ASSERT_EQ(rope.rotary_dim(), 8u);
+  EXPECT_EQ(rope.inverse_frequencies[0], 1.0);
+  EXPECT_NEAR(rope.inverse_frequencies[1], 0.1, 1e-16);
+  EXPECT_NEAR(rope.inverse_frequencies[3], 1e-3, 1e-18);
+  EXPECT_EQ(rope.pairing, RopePairing::kHalf);
 }
 
 TEST(KeyMapTest, HoldsTheNumbersGiven) {

@@ -2,6 +2,7 @@
 #ifndef TURBOQUANT_TESTS_KERNELS_KERNEL_TABLES_H_
 #define TURBOQUANT_TESTS_KERNELS_KERNEL_TABLES_H_
 
+#include <cstddef>
 #include <string>
 #include <vector>
 
@@ -9,6 +10,12 @@
 #include "turboquant/backend.h"
 
 namespace turboquant::kernels {
+
+// Around every vector width in use, and the dims of real models.
+inline const std::vector<size_t> kDims = {2,   3,   4,    5,    7,    8,    9,    15,  16,  17,
+                                          31,  32,  33,   47,   48,   63,   64,   65,  80,  96,
+                                          97,  112, 127,  128,  129,  160,  192,  255, 256, 257,
+                                          384, 576, 1023, 1024, 1536, 2048, 2049, 4100};
 
 // AVX-512 kernels on an emulation of its instructions, or null where they were not built; set by
 // emulated_avx512.cc.

@@ -18,12 +18,6 @@
 namespace turboquant::kernels {
 namespace {
 
-// Around every vector width in use, and the dims of real models.
-const std::vector<size_t> kDims = {2,   3,   4,    5,    7,    8,    9,    15,  16,  17,
-                                   31,  32,  33,   47,   48,   63,   64,   65,  80,  96,
-                                   97,  112, 127,  128,  129,  160,  192,  255, 256, 257,
-                                   384, 576, 1023, 1024, 1536, 2048, 2049, 4100};
-
 std::vector<float> Normal(size_t count, unsigned seed) {
   std::mt19937 generator(seed);
   std::normal_distribution<float> normal;
@@ -84,12 +78,14 @@ struct TestBook {
               magnitudes,
               nullptr,
               nullptr};
-    first_codes.resize(candidates * kFirstCodes);
-    MakeFirstCodes(encode, first_codes.data());
-    encode.first_codes = first_codes.data();
     if (magnitudes) {
       cells.resize(candidates * 2 * kCells);
       if (MakeCells(encode, cells.data())) encode.cells = cells.data();
+    }
+    if (NeedsFirstCodes(encode)) {
+      first_codes.resize(candidates * kFirstCodes);
+      MakeFirstCodes(encode, first_codes.data());
+      encode.first_codes = first_codes.data();
     }
     score = {dim, bits, codes, levels.data(), symmetric && bits <= 4};
   }

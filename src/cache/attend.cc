@@ -1,0 +1,142 @@
+#include <numbers>
+#include <optional>
+
+#include "src/base/failure.h"
+#include "src/base/try.h"
+#include "src/cache/attend_plan.h"
+#include "src/cache/attend_tile.h"
+#include "src/quantizers/run_tasks.h"
+#include "turboquant/attention.h"
+
+namespace turboquant {
+namespace {
+
+// Rows of a tile when there are many query tokens: digits, scores and sums of a tile stay in L2.
+constexpr size_t kTileRows = 64;
+
+Result<void> CheckOutputs(const HeadsOutput& outputs, const HeadsView& queries) {
+  if (outputs.tokens == queries.tokens && outputs.heads == queries.heads &&
+      outputs.dim == queries.dim) {
+    if (outputs.data != nullptr || outputs.tokens == 0) return {};
+    return Fail(ErrorCode::kInvalidArgument, "outputs have no data");
+  }
+  return Fail(ErrorCode::kDimensionMismatch, "outputs are ", outputs.tokens, " × ", outputs.heads,
+              " × ", outputs.dim, ", the queries ", queries.tokens, " × ", queries.heads, " × ",
+              queries.dim);
+}
+
+// What the spans of one tile add up to.
+class TileTotal {
+ public:
+  TileTotal(const AttendPlan& plan, size_t rows) : plan_(plan) {
+    packed_.Reset(rows, plan.head_dim);
+    exact_.Reset(rows, plan.head_dim);
+  }
+
+  void Add(const AttendSpan& span, const PartialSums& partial) {
+    PartialSums& into = span.packed ? packed_ : exact_;
+    const size_t dim = plan_.head_dim;
+    for (size_t r = 0; r < partial.states.size(); ++r) {
+      plan_.kernels->attention->merge(into.states[r], into.sums.data() + r * dim, partial.states[r],
+                                      partial.sums.data() + r * dim, dim);
+    }
+  }
+
+  void Finish(AttendTile& tile, const HeadsOutput& outputs) {
+    tile.Finish(packed_, exact_, outputs);
+  }
+
+ private:
+  const AttendPlan& plan_;
+  PartialSums packed_;
+  PartialSums exact_;
+};
+
+// The queries of all tiles are read before any output is written, so that a failed call writes
+// nothing.
+Result<void> CheckFinite(const AttendPlan& plan, const HeadsView& queries, size_t tile_tokens) {
+  for (size_t head = 0; head < plan.parts->options.kv_heads; ++head) {
+    for (size_t token = 0; token < queries.tokens; token += tile_tokens) {
+      AttendTile tile(plan, head, token, std::min(tile_tokens, queries.tokens - token));
+      TQ_CHECK(tile.ReadQueries(queries));
+    }
+  }
+  return {};
+}
+
+// One tile a head: the spans are shared out, their sums merged in order.
+void AttendBySpans(const AttendPlan& plan, const HeadsView& queries, const HeadsOutput& outputs) {
+  const size_t kv_heads = plan.parts->options.kv_heads;
+  const size_t spans = plan.spans.size();
+  std::vector<PartialSums> partials(kv_heads * spans);
+  RunTasks(plan.options->parallel_for, kv_heads * spans, [&](size_t task) {
+    AttendTile tile(plan, task / spans, 0, queries.tokens);
+    (void)tile.ReadQueries(queries);  // checked
+    tile.Attend(plan.spans[task % spans], partials[task]);
+  });
+  for (size_t head = 0; head < kv_heads; ++head) {
+    AttendTile tile(plan, head, 0, queries.tokens);
+    TileTotal total(plan, tile.rows());
+    for (size_t span = 0; span < spans; ++span)
+      total.Add(plan.spans[span], partials[head * spans + span]);
+    total.Finish(tile, outputs);
+  }
+}
+
+void AttendByTiles(const AttendPlan& plan, const HeadsView& queries, size_t tile_tokens,
+                   const HeadsOutput& outputs) {
+  const size_t tiles = CeilDivide(queries.tokens, tile_tokens);
+  RunTasks(plan.options->parallel_for, plan.parts->options.kv_heads * tiles, [&](size_t task) {
+    const size_t first = task % tiles * tile_tokens;
+    AttendTile tile(plan, task / tiles, first, std::min(tile_tokens, queries.tokens - first));
+    (void)tile.ReadQueries(queries);  // checked
+    TileTotal total(plan, tile.rows());
+    PartialSums partial;
+    for (const AttendSpan& span : plan.spans) {
+      tile.Attend(span, partial);
+      total.Add(span, partial);
+    }
+    total.Finish(tile, outputs);
+  });
+}
+
+}  // namespace
+
+Result<void> Attend(const HeadsView& queries, const KvView& view, const AttendOptions& options,
+                    const HeadsOutput& outputs) {
+  TQ_TRY(const AttendPlan plan, MakeAttendPlan(queries, view, options, std::numbers::log2e));
+  TQ_CHECK(CheckOutputs(outputs, queries));
+  if (queries.tokens == 0) return {};
+  const size_t tile_tokens = std::max<size_t>(1, kTileRows / plan.group);
+  TQ_CHECK(CheckFinite(plan, queries, tile_tokens));
+  if (queries.tokens <= tile_tokens) {
+    AttendBySpans(plan, queries, outputs);
+  } else {
+    AttendByTiles(plan, queries, tile_tokens, outputs);
+  }
+  return {};
+}
+
+Result<void> AttentionLogits(const HeadsView& queries, const KvView& view,
+                             const AttendOptions& options, MatrixView<float> logits) {
+  TQ_TRY(const AttendPlan plan, MakeAttendPlan(queries, view, options, 1.0));
+  const size_t rows = queries.tokens * queries.heads;
+  if (logits.rows != rows || logits.cols != view.tokens() ||
+      (rows > 1 && logits.stride < logits.cols)) {
+    return Fail(ErrorCode::kDimensionMismatch, "logits are ", logits.rows, " × ", logits.cols,
+                " with stride ", logits.stride, ", expected ", rows, " × ", view.tokens());
+  }
+  if (rows == 0) return {};
+  const size_t tile_tokens = std::max<size_t>(1, kTileRows / plan.group);
+  TQ_CHECK(CheckFinite(plan, queries, tile_tokens));
+  const size_t tiles = CeilDivide(queries.tokens, tile_tokens);
+  RunTasks(options.parallel_for, plan.parts->options.kv_heads * tiles, [&](size_t task) {
+    const size_t first = task % tiles * tile_tokens;
+    AttendTile tile(plan, task / tiles, first, std::min(tile_tokens, queries.tokens - first));
+    (void)tile.ReadQueries(queries);  // checked
+    tile.Logits(logits);
+  });
+  return {};
+}
+
+}  // namespace turboquant

@@ -1,0 +1,328 @@
+#include "src/cache/attend_tile.h"
+
+#include <cmath>
+#include <limits>
+#include <numbers>
+
+#include "src/base/failure.h"
+#include "src/base/half.h"
+#include "src/base/try.h"
+#include "src/kernels/line_layout.h"
+#include "src/quantizers/row_reader.h"
+
+namespace turboquant {
+namespace {
+
+constexpr float kNothing = -std::numeric_limits<float>::infinity();
+constexpr double kLargestQueryNorm = 0x1p40;
+
+kernels::ExactRows RowsOf(const AttendBlock& block, bool values, size_t head, size_t head_dim) {
+  const KvExactTokens& tokens = *block.exact;
+  const size_t at = block.first_row * tokens.token_stride + head * tokens.head_stride;
+  const size_t element_bytes = tokens.type == RowType::kF32 ? 4 : 2;
+  const auto* base = static_cast<const std::byte*>(values ? tokens.values : tokens.keys);
+  return {base + at * element_bytes,
+          tokens.type == RowType::kF32 ? kernels::ExactType::kF32 : kernels::ExactType::kF16,
+          tokens.token_stride, head_dim};
+}
+
+// An unquantized side of a page.
+kernels::ExactRows RowsOf(const KvSide& side, const std::byte* head_bytes, size_t head_dim) {
+  return {
+      head_bytes + side.exact_offset,
+      side.options.method == KvMethod::kF32 ? kernels::ExactType::kF32 : kernels::ExactType::kF16,
+      head_dim, head_dim};
+}
+
+const uint16_t* ScalesOf(const KvPart& part, const std::byte* head_bytes) {
+  return reinterpret_cast<const uint16_t*>(head_bytes + part.scales_offset);
+}
+
+const uint8_t* BlocksOf(const KvPart& part, const std::byte* head_bytes) {
+  return reinterpret_cast<const uint8_t*>(head_bytes + part.blocks_offset);
+}
+
+}  // namespace
+
+void PartialSums::Reset(size_t rows, size_t head_dim) {
+  states.assign(rows, {kNothing, 0.0f});
+  sums.assign(rows * head_dim, 0.0f);
+}
+
+AttendTile::AttendTile(const AttendPlan& plan, size_t kv_head, size_t first_token, size_t tokens)
+    : plan_(plan),
+      kv_head_(kv_head),
+      first_token_(first_token),
+      rows_(tokens * plan.group),
+      digit_stride_(kernels::PaddedDim(plan.head_dim)) {
+  const size_t parts = plan.parts->keys.parts.size();
+  queries_.resize(rows_ * plan.head_dim);
+  offsets_.assign(rows_, 0.0f);
+  high_.resize(parts * rows_ * digit_stride_);
+  low_.resize(plan.options->digits == 2 ? high_.size() : 0);
+  factors_.resize(parts * rows_);
+  framed_.resize(rows_ * plan.head_dim);
+  permuted_.resize(plan.head_dim);
+  scores_.resize(rows_ * kPageTokens);
+  part_scores_.resize(parts > 1 ? scores_.size() : 0);
+  weight_high_.resize(rows_ * kPageTokens);
+  weight_low_.resize(plan.options->digits == 2 ? weight_high_.size() : 0);
+  keep_.resize(rows_);
+  gain_.resize(rows_);
+}
+
+Result<void> AttendTile::ReadQueries(const HeadsView& queries) {
+  for (size_t r = 0; r < rows_; ++r) {
+    const RowsView of_head = queries.Head(QueryHead(r));
+    float* query = queries_.data() + r * plan_.head_dim;
+    ReadRow(of_head, QueryToken(r), query);
+    const double norm2 = plan_.kernels->norm_squared(query, plan_.head_dim);
+    if (!(norm2 <= kLargestQueryNorm * kLargestQueryNorm)) {
+      for (size_t j = 0; j < plan_.head_dim; ++j) {
+        if (std::isfinite(query[j])) continue;
+        return Fail(ErrorCode::kNonFinite, "queries[", QueryToken(r), "][", QueryHead(r), "] is ",
+                    std::isnan(query[j]) ? "NaN" : "infinite", " at column ", j);
+      }
+      return Fail(ErrorCode::kInvalidArgument, "queries[", QueryToken(r), "][", QueryHead(r),
+                  "] has norm ", std::sqrt(norm2), ", the largest taken is 2^40");
+    }
+    for (size_t j = 0; j < plan_.head_dim; ++j) query[j] *= plan_.unit;
+  }
+  return {};
+}
+
+bool AttendTile::SeesAny(const AttendBlock& block) const {
+  for (size_t r = 0; r < rows_; r += plan_.group) {
+    if (!plan_.Visible(block, QueryToken(r)).empty()) return true;
+  }
+  return false;
+}
+
+void AttendTile::Attend(const AttendSpan& span, PartialSums& partial) {
+  partial.Reset(rows_, plan_.head_dim);
+  for (size_t b = span.first; b < span.last; ++b) {
+    const AttendBlock& block = plan_.blocks[b];
+    if (!SeesAny(block)) continue;
+    Score(block);
+    SoftmaxBlock(block, partial);
+  }
+}
+
+void AttendTile::Logits(const MatrixView<float>& logits) {
+  for (size_t r = 0; r < rows_; ++r) {
+    float* row =
+        logits.Row(QueryToken(r) * plan_.group * plan_.parts->options.kv_heads + QueryHead(r));
+    std::fill_n(row, logits.cols, kNothing);
+  }
+  for (const AttendBlock& block : plan_.blocks) {
+    Score(block);
+    for (size_t r = 0; r < rows_; ++r) {
+      const AttendPlan::Range range = plan_.Visible(block, QueryToken(r));
+      if (range.empty()) continue;
+      for (size_t t = range.begin; t < range.end; ++t) Scores(r)[t] += offsets_[r];
+      if (plan_.bends_logits) BendLogits(block, r, range);
+      float* row =
+          logits.Row(QueryToken(r) * plan_.group * plan_.parts->options.kv_heads + QueryHead(r));
+      for (size_t t = range.begin; t < range.end; ++t)
+        row[block.token + t] = Scores(r)[t];  // block.token may be "negative": it wraps back
+    }
+  }
+}
+
+void AttendTile::FrameQuery(const KvPage& page, size_t r) {
+  const size_t dim = plan_.head_dim;
+  const KvView& view = *plan_.view;
+  const float* query = queries_.data() + r * dim;
+  float* framed = framed_.data() + r * dim;
+  offsets_[r] = 0.0f;
+  if (view.key_map == nullptr || plan_.parts->keys.exact()) {
+    std::copy_n(query, dim, framed);
+  } else {
+    const KeyMap& map = *view.key_map;
+    const bool turned = view.rotary_dim != 0;
+    const auto data = [](std::span<const float> numbers) {
+      return numbers.empty() ? nullptr : numbers.data();
+    };
+    const kernels::FramePlan frame = {dim,
+                                      turned ? view.rotary_dim : 0,
+                                      view.rope_pairing == RopePairing::kInterleaved,
+                                      page.turns,
+                                      turned ? page.turns + view.rotary_dim / 2 : nullptr,
+                                      data(map.center(kv_head_)),
+                                      data(map.inverse_scale(kv_head_))};
+    offsets_[r] = plan_.kernels->attention->frame_query(frame, query, framed);
+    if (const auto matrix = map.inverse_transpose(kv_head_); !matrix.empty()) {
+      std::copy_n(framed, dim, permuted_.data());
+      plan_.kernels->attention->score_exact({matrix.data(), kernels::ExactType::kF32, dim, dim},
+                                            dim, {permuted_.data(), dim}, 1, {framed, dim});
+    }
+  }
+  if (view.key_channels == nullptr) return;
+  const uint16_t* channels = view.key_channels + kv_head_ * dim;
+  std::copy_n(framed, dim, permuted_.data());
+  for (size_t j = 0; j < dim; ++j) framed[j] = permuted_[channels[j]];
+}
+
+void AttendTile::PrepareQueries(const KvPage& page) {
+  const bool per_page = plan_.view->key_map != nullptr && plan_.view->rotary_dim != 0;
+  if (prepared_for_ == &page || (prepared_for_ != nullptr && !per_page)) return;
+  prepared_for_ = &page;
+  const std::vector<KvPart>& parts = plan_.parts->keys.parts;
+  for (size_t r = 0; r < rows_; ++r) {
+    FrameQuery(page, r);
+    for (size_t p = 0; p < parts.size(); ++p) {
+      const size_t stride = kernels::PaddedDim(parts[p].dim);
+      const size_t at = p * rows_ * digit_stride_ + r * stride;
+      const QueryDigitRow digits = {high_.data() + at, low_.empty() ? nullptr : low_.data() + at};
+      factors_[p * rows_ + r] = static_cast<float>(
+          PreparePartQuery(parts[p], kv_head_, framed_.data() + r * plan_.head_dim, digits));
+    }
+  }
+}
+
+void AttendTile::Score(const AttendBlock& block) {
+  if (block.exact == nullptr && !plan_.parts->keys.exact()) return ScorePage(block);
+  const kernels::ExactRows rows =
+      block.exact != nullptr ? RowsOf(block, /*values=*/false, kv_head_, plan_.head_dim)
+                             : RowsOf(plan_.parts->keys, HeadBytes(*block.page), plan_.head_dim);
+  std::fill(offsets_.begin(), offsets_.end(), 0.0f);
+  if (block.exact != nullptr) prepared_for_ = nullptr;  // the offsets of a frame are gone
+  plan_.kernels->attention->score_exact(rows, block.end, {queries_.data(), plan_.head_dim}, rows_,
+                                        {scores_.data(), kPageTokens});
+}
+
+void AttendTile::ScorePage(const AttendBlock& block) {
+  PrepareQueries(*block.page);
+  const std::byte* bytes = HeadBytes(*block.page);
+  const std::vector<KvPart>& parts = plan_.parts->keys.parts;
+  const size_t first = block.begin / kernels::kKeyBlockRows;
+  const size_t count = CeilDivide(block.end, kernels::kKeyBlockRows) - first;
+  const size_t lane = first * kernels::kKeyBlockRows;
+  for (size_t p = 0; p < parts.size(); ++p) {
+    const KvPart& part = parts[p];
+    const size_t at = p * rows_ * digit_stride_;
+    const kernels::QueryDigits digits = {
+        high_.data() + at, low_.empty() ? nullptr : low_.data() + at, kernels::PaddedDim(part.dim),
+        rows_, factors_.data() + p * rows_};
+    float* scores = (p == 0 ? scores_ : part_scores_).data();
+    plan_.kernels->score_keys(
+        part.score,
+        BlocksOf(part, bytes) +
+            first * kernels::KeyBlockBytes(part.dim, static_cast<size_t>(part.bits)),
+        count, {ScalesOf(part, bytes) + lane, nullptr}, digits, scores + lane, kPageTokens);
+    if (p == 0) continue;
+    for (size_t r = 0; r < rows_; ++r) {
+      const float* added = part_scores_.data() + r * kPageTokens;
+      for (size_t t = block.begin; t < block.end; ++t) Scores(r)[t] += added[t];
+    }
+  }
+}
+
+// Soft-cap, slopes and bias act on logits in natural units.
+void AttendTile::BendLogits(const AttendBlock& block, size_t r, AttendPlan::Range range) {
+  const AttendOptions& options = *plan_.options;
+  const float cap = options.logit_softcap;
+  const double own = static_cast<double>(plan_.query_position +
+                                         static_cast<int64_t>(QueryToken(r)) - block.position);
+  const double slope =
+      options.alibi_slopes.empty() ? 0.0 : static_cast<double>(options.alibi_slopes[QueryHead(r)]);
+  const float to_natural = plan_.natural_per_unit;
+  const float* bias = options.bias.data == nullptr ? nullptr : options.bias.Row(QueryToken(r));
+  for (size_t t = range.begin; t < range.end; ++t) {
+    float logit = Scores(r)[t] * to_natural;
+    if (cap != 0.0f) logit = cap * std::tanh(logit / cap);
+    logit += static_cast<float>(slope * (static_cast<double>(t) - own));
+    if (bias != nullptr) logit += bias[block.token + t];
+    Scores(r)[t] = logit / to_natural;
+  }
+}
+
+void AttendTile::SoftmaxBlock(const AttendBlock& block, PartialSums& partial) {
+  const bool packed_values = block.exact == nullptr && !plan_.parts->values.exact();
+  size_t last = 0;  // past the last token with a weight
+  for (size_t r = 0; r < rows_; ++r) {
+    AttendPlan::Range range = plan_.Visible(block, QueryToken(r));
+    float offset = offsets_[r];
+    if (!range.empty() && plan_.bends_logits) {
+      for (size_t t = range.begin; t < range.end; ++t) Scores(r)[t] += offset;
+      offset = 0.0f;
+      BendLogits(block, r, range);
+      const float* scores = Scores(r);
+      // A bias may hide the block.
+      if (std::all_of(scores + range.begin, scores + range.end,
+                      [](float s) { return s == kNothing; })) {
+        range = {0, 0};
+      }
+    }
+    size_t written = 0;
+    if (range.empty()) {
+      keep_[r] = 1.0f;
+    } else {
+      keep_[r] = plan_.kernels->attention->softmax(Scores(r), range.begin, range.end, offset,
+                                                   partial.states[r]);
+      written = RoundUp(range.end, 16);
+      last = std::max(last, range.end);
+    }
+    std::fill(Scores(r) + written, Scores(r) + kPageTokens, 0.0f);
+  }
+  if (last == 0) return;
+  if (packed_values) return AccumulatePage(block, last, partial);
+  const kernels::ExactRows rows =
+      block.exact != nullptr ? RowsOf(block, /*values=*/true, kv_head_, plan_.head_dim)
+                             : RowsOf(plan_.parts->values, HeadBytes(*block.page), plan_.head_dim);
+  plan_.kernels->attention->accumulate_exact(rows, last, {scores_.data(), kPageTokens}, rows_,
+                                             keep_.data(), {partial.sums.data(), plan_.head_dim});
+}
+
+void AttendTile::AccumulatePage(const AttendBlock& block, size_t last, PartialSums& partial) {
+  const std::byte* bytes = HeadBytes(*block.page);
+  const size_t blocks = CeilDivide(last, kernels::kValueBlockRows);
+  const size_t tokens = blocks * kernels::kValueBlockRows;
+  const bool two = !weight_low_.empty();
+  for (const KvPart& part : plan_.parts->values.parts) {
+    for (size_t r = 0; r < rows_; ++r) {
+      const size_t at = r * kernels::kBlockTokens;
+      const float digit = plan_.kernels->attention->weight_digits(
+          Scores(r), ScalesOf(part, bytes), tokens, weight_high_.data() + at,
+          two ? weight_low_.data() + at : nullptr);
+      gain_[r] = digit * static_cast<float>(part.level_step);
+    }
+    plan_.kernels->attention->accumulate_values(
+        part.score, BlocksOf(part, bytes), blocks,
+        {weight_high_.data(), two ? weight_low_.data() : nullptr}, rows_, keep_.data(),
+        gain_.data(), {partial.sums.data() + part.first_channel, plan_.head_dim});
+  }
+}
+
+void AttendTile::Finish(PartialSums& packed, PartialSums& exact, const HeadsOutput& outputs) {
+  const size_t dim = plan_.head_dim;
+  const KvSide& values = plan_.parts->values;
+  std::vector<float> row(dim);
+  for (size_t r = 0; r < rows_; ++r) {
+    float* sums = packed.sums.data() + r * dim;
+    if (!values.exact()) {
+      for (const KvPart& part : values.parts)
+        UnrotatePartSums(part, kv_head_, sums + part.first_channel, row.data());
+      if (plan_.view->value_channels == nullptr) {
+        std::copy_n(row.data(), dim, sums);
+      } else {
+        const uint16_t* channels = plan_.view->value_channels + kv_head_ * dim;
+        for (size_t j = 0; j < dim; ++j) sums[channels[j]] = row[j];
+      }
+    }
+    kernels::SoftmaxState& state = packed.states[r];
+    plan_.kernels->attention->merge(state, sums, exact.states[r], exact.sums.data() + r * dim, dim);
+    const bool nothing = state.max == kNothing;
+    float* out = outputs.Row(QueryToken(r), QueryHead(r));
+    for (size_t j = 0; j < dim; ++j) out[j] = nothing ? 0.0f : sums[j] / state.sum;
+    if (plan_.options->log_sum_exp.empty()) continue;
+    const size_t at = QueryToken(r) * plan_.group * plan_.parts->options.kv_heads + QueryHead(r);
+    plan_.options->log_sum_exp[at] =
+        nothing ? kNothing
+                : static_cast<float>(
+                      (std::log2(static_cast<double>(state.sum)) + static_cast<double>(state.max)) *
+                      std::numbers::ln2);
+  }
+}
+
+}  // namespace turboquant

@@ -1,0 +1,235 @@
+#include "src/cache/kv_parts.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <span>
+#include <string_view>
+
+#include "src/base/half.h"
+#include "src/base/try.h"
+#include "src/kernels/line_layout.h"
+#include "src/quantizers/direction.h"
+#include "src/quantizers/sign_stream.h"
+#include "src/quantizers/stored_numbers.h"
+
+namespace turboquant {
+namespace {
+
+constexpr std::string_view kRows = "rows";
+
+uint16_t* Scales(const KvPart& part, std::byte* head_bytes) {
+  return reinterpret_cast<uint16_t*>(head_bytes + part.scales_offset);
+}
+
+MseLanes Lanes(const KvPart& part, bool values, std::byte* head_bytes) {
+  auto* blocks = reinterpret_cast<uint8_t*>(head_bytes + part.blocks_offset);
+  return {{blocks, part.dim, part.bits, values}, Scales(part, head_bytes), nullptr};
+}
+
+// For reading; nothing writes through what it returns.
+MseLanes Lanes(const KvPart& part, bool values, const std::byte* head_bytes) {
+  return Lanes(part, values, const_cast<std::byte*>(head_bytes));
+}
+
+// The part's channels of permuted rows.
+template <class T>
+MatrixView<T> Channels(const KvPart& part, const MatrixView<T>& rows) {
+  return {rows.data + part.first_channel, rows.rows, part.dim, rows.stride};
+}
+
+// residual = Π row/|row| - centroids, from the codes in `lane`. Returns |row|, 0 for a zero row,
+// whose residual is then of no use. The row has passed the encoder's checks.
+double FillResidual(const KvPart& codes, size_t head, const MatrixView<const float>& rows, size_t r,
+                    const MseLanes& lanes, size_t lane, std::span<float> residual) {
+  const double norm = ReadDirection(kRows, rows, r, residual).value_or(0.0);
+  if (norm == 0.0) return 0.0;
+  const MseCore& core = codes.cores[head];
+  const MatrixView<float> view = {residual.data(), 1, residual.size()};
+  (void)core.rotation().Apply(view, view);  // the shapes agree
+  std::vector<uint8_t> row_codes(codes.dim);
+  core.kernels().unpack_codes(lanes.blocks, lane, 1, row_codes.data());
+  const double sigma = 1.0 / std::sqrt(static_cast<double>(codes.dim));
+  for (size_t j = 0; j < codes.dim; ++j) {
+    residual[j] -= static_cast<float>(core.codebook().Centroid(row_codes[j]) * sigma);
+  }
+  return norm;
+}
+
+Result<void> EncodeSigns(const KvPart& codes, const KvPart& signs, size_t head,
+                         const MatrixView<const float>& rows, size_t first_lane,
+                         std::byte* head_bytes) {
+  const MseLanes code_lanes = Lanes(codes, /*values=*/false, head_bytes);
+  const MseLanes sign_lanes = Lanes(signs, /*values=*/false, head_bytes);
+  std::vector<float> residual(signs.dim);
+  std::vector<float> projected(signs.dim);
+  std::vector<uint8_t> negative(signs.dim);
+  const MatrixView<const float> one_row = {residual.data(), 1, signs.dim};
+  for (size_t r = 0; r < rows.rows; ++r) {
+    const size_t lane = first_lane + r;
+    const double norm = FillResidual(codes, head, rows, r, code_lanes, lane, residual);
+    if (norm == 0.0) continue;
+    TQ_TRY(const double residual_norm, ReadDirection(kRows, one_row, 0, residual));
+    if (residual_norm == 0.0) continue;
+    TQ_CHECK(StoreNumber(kRows, r, "residual scale", norm * residual_norm,
+                         Scales(signs, head_bytes)[lane]));
+    TQ_CHECK(signs.sketches[head].Project(one_row, {projected.data(), 1, signs.dim}));
+    for (size_t j = 0; j < signs.dim; ++j) negative[j] = projected[j] < 0.0f;
+    signs.cores[head].kernels().pack_codes(sign_lanes.blocks, lane, 1, negative.data());
+  }
+  return {};
+}
+
+// Adds constant · scale · Sᵀ signs to rotated rows.
+void AddSigns(const KvPart& signs, size_t head, const std::byte* head_bytes, size_t first_lane,
+              const MatrixView<float>& out) {
+  const MseLanes lanes = Lanes(signs, /*values=*/false, head_bytes);
+  const QjlSketch& sketch = signs.sketches[head];
+  std::vector<uint8_t> negative(signs.dim);
+  std::vector<float> projected(signs.dim);
+  std::vector<uint8_t> packed(CeilDivide(signs.dim, 8));
+  std::vector<float> direction(signs.dim);
+  const float unit_norm = 1.0f;
+  for (size_t r = 0; r < out.rows; ++r) {
+    const size_t lane = first_lane + r;
+    signs.cores[head].kernels().unpack_codes(lanes.blocks, lane, 1, negative.data());
+    for (size_t j = 0; j < signs.dim; ++j) projected[j] = negative[j] != 0 ? -1.0f : 1.0f;
+    PackSigns(projected, packed);
+    const Result<SignRows> row = sketch.Import(packed, {&unit_norm, 1});
+    (void)sketch.Decode(*row, {direction.data(), 1, signs.dim});  // the shapes agree
+    const float scale = F16ToF32({lanes.scales_f16[lane]});
+    for (size_t j = 0; j < signs.dim; ++j) out.Row(r)[j] += scale * direction[j];
+  }
+}
+
+Result<void> EncodeExact(const KvSide& side, const MatrixView<const float>& rows, size_t first_lane,
+                         std::byte* head_bytes) {
+  std::byte* first = head_bytes + side.exact_offset;
+  for (size_t r = 0; r < rows.rows; ++r) {
+    const size_t at = (first_lane + r) * rows.cols;
+    if (side.options.method == KvMethod::kF32) {
+      std::memcpy(first + at * sizeof(float), rows.Row(r), rows.cols * sizeof(float));
+      continue;
+    }
+    auto* halves = reinterpret_cast<uint16_t*>(first) + at;
+    for (size_t j = 0; j < rows.cols; ++j) {
+      const float x = rows.Row(r)[j];
+      halves[j] = F32ToF16(x).bits;
+      if ((halves[j] & 0x7C00u) == 0x7C00u) {
+        return Fail(std::isfinite(x) ? ErrorCode::kInvalidArgument : ErrorCode::kNonFinite, kRows,
+                    "[", r, "] is ", static_cast<double>(x), " at column ", j,
+                    ", beyond what an f16 holds (65504)");
+      }
+    }
+  }
+  return {};
+}
+
+void DecodeExact(const KvSide& side, const std::byte* head_bytes, size_t first_lane,
+                 const MatrixView<float>& out) {
+  const std::byte* first = head_bytes + side.exact_offset;
+  for (size_t r = 0; r < out.rows; ++r) {
+    const size_t at = (first_lane + r) * out.cols;
+    if (side.options.method == KvMethod::kF32) {
+      std::memcpy(out.Row(r), first + at * sizeof(float), out.cols * sizeof(float));
+      continue;
+    }
+    const auto* halves = reinterpret_cast<const uint16_t*>(first) + at;
+    for (size_t j = 0; j < out.cols; ++j) out.Row(r)[j] = F16ToF32({halves[j]});
+  }
+}
+
+// A block's lanes share bytes: those that stay are written anew.
+void ClearLanes(const KvPart& part, bool values, size_t first_lane, size_t count,
+                std::byte* head_bytes) {
+  const size_t block_rows = values ? kernels::kValueBlockRows : kernels::kKeyBlockRows;
+  const size_t block_bytes = part.blocks_bytes / (kPageTokens / block_rows);
+  const size_t end = first_lane + count;
+  const kernels::KernelTable& table = part.cores[0].kernels();
+  const MseLanes lanes = Lanes(part, values, head_bytes);
+  std::vector<uint8_t> codes(block_rows * part.dim);
+  for (size_t block = first_lane / block_rows; block * block_rows < end; ++block) {
+    const size_t block_begin = block * block_rows;
+    const size_t block_end = block_begin + block_rows;
+    table.unpack_codes(lanes.blocks, block_begin, block_rows, codes.data());
+    std::memset(lanes.blocks.blocks + block * block_bytes, 0, block_bytes);
+    const auto keep = [&](size_t from, size_t to) {
+      if (from >= to) return;
+      table.pack_codes(lanes.blocks, from, to - from,
+                       codes.data() + (from - block_begin) * part.dim);
+    };
+    keep(block_begin, std::max(first_lane, block_begin));
+    keep(std::min(end, block_end), block_end);
+  }
+  std::fill_n(lanes.scales_f16 + first_lane, count, uint16_t{0});
+}
+
+}  // namespace
+
+double PreparePartQuery(const KvPart& part, size_t head, const float* query,
+                        const QueryDigitRow& digits) {
+  const MseCore& core = part.cores[head];
+  std::vector<float> rotated(query + part.first_channel, query + part.first_channel + part.dim);
+  const double norm = std::sqrt(core.kernels().norm_squared(rotated.data(), part.dim));
+  const int exponent = norm == 0.0 ? 0 : PrescaleExponent(norm);
+  if (exponent != 0) {
+    const float factor = PowerOfTwo(-exponent);
+    for (float& x : rotated) x *= factor;
+  }
+  core.RotateQuery(rotated.data());
+  if (!part.signs) return std::ldexp(core.QueryDigits(rotated.data(), digits), exponent);
+  std::vector<float> projected(part.dim);
+  // Linear: the rotation's growth is still there, and QueryDigits takes it back.
+  (void)part.sketches[head].Project({rotated.data(), 1, part.dim}, {projected.data(), 1, part.dim});
+  const double factor = core.QueryDigits(projected.data(), digits) / core.sigma_step();
+  return std::ldexp(factor * part.level_step, exponent);
+}
+
+void UnrotatePartSums(const KvPart& part, size_t head, const float* sums, float* permuted_row) {
+  const MseCore& core = part.cores[head];
+  const float factor = static_cast<float>(part.level_step / core.growth());
+  float* row = permuted_row + part.first_channel;
+  for (size_t j = 0; j < part.dim; ++j) row[j] = sums[j] * factor;
+  core.RotateBack(row);
+}
+
+Result<void> EncodeTokens(const KvSide& side, bool values, size_t head,
+                          MatrixView<const float> rows, size_t first_lane, std::byte* head_bytes) {
+  if (side.exact()) return EncodeExact(side, rows, first_lane, head_bytes);
+  for (const KvPart& part : side.parts) {
+    if (part.signs) {
+      TQ_CHECK(EncodeSigns(side.parts[0], part, head, rows, first_lane, head_bytes));
+      continue;
+    }
+    TQ_CHECK(part.cores[head].EncodeLanes(kRows, Channels(part, rows), 0, rows.rows,
+                                          Lanes(part, values, head_bytes), first_lane));
+  }
+  return {};
+}
+
+void DecodeTokens(const KvSide& side, bool values, size_t head, const std::byte* head_bytes,
+                  size_t first_lane, size_t count, MatrixView<float> out) {
+  const MatrixView<float> rows = out.Slice(0, count);
+  if (side.exact()) return DecodeExact(side, head_bytes, first_lane, rows);
+  const bool prod = side.parts.back().signs;
+  for (const KvPart& part : side.parts) {
+    if (part.signs) {
+      AddSigns(part, head, head_bytes, first_lane, rows);
+      continue;
+    }
+    part.cores[head].DecodeLanes(Lanes(part, values, head_bytes), first_lane, count,
+                                 /*rotate_back=*/!prod, Channels(part, rows));
+  }
+  if (prod) (void)side.parts[0].cores[head].rotation().ApplyInverse(rows, rows);
+}
+
+void ClearTokens(const KvSide& side, bool values, size_t first_lane, size_t count,
+                 std::byte* head_bytes) {
+  if (count == 0) return;
+  for (const KvPart& part : side.parts) ClearLanes(part, values, first_lane, count, head_bytes);
+  if (!side.exact()) return;
+  std::memset(head_bytes + side.exact_offset + first_lane * side.exact_row_bytes, 0,
+              count * side.exact_row_bytes);
+}
+
+}  // namespace turboquant

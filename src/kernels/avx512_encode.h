@@ -1,0 +1,281 @@
+// encode_rows, dequantize and the moves of codes on AVX-512. Private to avx512.cc, which brings the
+// instructions and their target, and everything else this file names.
+#ifndef TURBOQUANT_SRC_KERNELS_AVX512_ENCODE_H_
+#define TURBOQUANT_SRC_KERNELS_AVX512_ENCODE_H_
+
+#include "src/kernels/avx512_rotate.h"
+
+namespace turboquant::kernels {
+namespace {
+
+// Rotated coordinates to the grid, 32 at a time; zero behind dim.
+void ToGrid(float* coordinates, size_t dim, float gain, int16_t* grid) {
+  std::fill(coordinates + dim, coordinates + RoundUp(dim, 32), 0.0f);
+  const __m512 gains = _mm512_set1_ps(gain);
+  const __m512i order = _mm512_set_epi64(7, 5, 3, 1, 6, 4, 2, 0);
+  const __m512i lowest = _mm512_set1_epi16(-kGridMax);
+  for (size_t j = 0; j < dim; j += 32) {
+    // Rounds to nearest even in the default mode; the product stays below 2^22.
+    const __m512i a = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(coordinates + j), gains));
+    const __m512i b =
+        _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(coordinates + j + 16), gains));
+    const __m512i z = _mm512_permutexvar_epi64(order, _mm512_packs_epi32(a, b));
+    _mm512_storeu_si512(grid + j, _mm512_max_epi16(z, lowest));
+  }
+}
+
+// Cell lookups of one candidate: 3 permutes, a compare and an add for 32 coordinates.
+struct Cells {
+  __m512i base;
+  __m512i threshold;
+};
+
+TQ_INLINE Cells LoadCells(const EncodePlan& plan, int candidate) {
+  return {_mm512_loadu_si512(plan.cells + candidate * 2 * kCells),
+          _mm512_loadu_si512(plan.cells + candidate * 2 * kCells + kCells)};
+}
+
+// Number of thresholds below the magnitude.
+TQ_INLINE __m512i MagnitudeCell(const Cells& cells, __m512i magnitude) {
+  const __m512i cell = _mm512_srli_epi16(
+      _mm512_min_epi16(magnitude, _mm512_set1_epi16((kCells << kCellShift) - 1)), kCellShift);
+  const __m512i base = _mm512_permutexvar_epi16(cell, cells.base);
+  const __mmask32 above =
+      _mm512_cmpgt_epi16_mask(magnitude, _mm512_permutexvar_epi16(cell, cells.threshold));
+  return _mm512_mask_add_epi16(base, above, base, _mm512_set1_epi16(1));
+}
+
+TQ_INLINE __mmask32 LanesBelow(size_t count) {
+  return count >= 32 ? ~__mmask32{0} : static_cast<__mmask32>((uint32_t{1} << count) - 1);
+}
+
+TQ_INLINE __m512i PositiveLevels(const EncodePlan& plan) {
+  alignas(64) int16_t levels[32] = {};
+  std::copy_n(plan.levels + plan.codes / 2, plan.codes / 2, levels);
+  return _mm512_load_si512(levels);
+}
+
+RowSums CandidateSums(const EncodePlan& plan, int candidate, const int16_t* grid) {
+  const Cells cells = LoadCells(plan, candidate);
+  const __m512i levels = PositiveLevels(plan);
+  const size_t dim = plan.rotation.dim;
+  RowSums total = {0, 0};
+  for (size_t first = 0; first < dim; first += kMaxInt32Dim) {  // int32 holds 2048 coordinates
+    __m512i grid_level = _mm512_setzero_si512();
+    __m512i level_level = _mm512_setzero_si512();
+    for (size_t j = first; j < std::min(dim, first + kMaxInt32Dim); j += 32) {
+      const __m512i magnitude = _mm512_abs_epi16(_mm512_loadu_si512(grid + j));
+      const __m512i level = _mm512_maskz_mov_epi16(
+          LanesBelow(dim - j), _mm512_permutexvar_epi16(MagnitudeCell(cells, magnitude), levels));
+      grid_level = _mm512_dpwssd_epi32(grid_level, magnitude, level);
+      level_level = _mm512_dpwssd_epi32(level_level, level, level);
+    }
+    total.grid_level += _mm512_reduce_add_epi32(grid_level);
+    total.level_level += _mm512_reduce_add_epi32(level_level);
+  }
+  return total;
+}
+
+void CandidateCodes(const EncodePlan& plan, int candidate, const int16_t* grid, uint8_t* codes) {
+  const Cells cells = LoadCells(plan, candidate);
+  const size_t dim = plan.rotation.dim;
+  const __m512i half = _mm512_set1_epi16(static_cast<int16_t>(plan.codes / 2));
+  for (size_t j = 0; j < dim; j += 32) {
+    const __m512i z = _mm512_loadu_si512(grid + j);
+    const __m512i cell = MagnitudeCell(cells, _mm512_abs_epi16(z));
+    // Above zero half + cell, else half - 1 - cell.
+    const __mmask32 positive = _mm512_cmpgt_epi16_mask(z, _mm512_setzero_si512());
+    const __m512i below = _mm512_sub_epi16(_mm512_sub_epi16(half, _mm512_set1_epi16(1)), cell);
+    const __m512i code = _mm512_mask_add_epi16(below, positive, half, cell);
+    const __m512i kept = _mm512_maskz_mov_epi16(LanesBelow(dim - j), code);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes + j), _mm512_cvtepi16_epi8(kept));
+  }
+}
+
+RowSums Codes(const EncodePlan& plan, const int16_t* grid, uint8_t* codes) {
+  const size_t dim = plan.rotation.dim;
+  if (plan.cells == nullptr) {
+    std::fill(codes + dim, codes + RoundUp(dim, 32), uint8_t{0});
+    return TableSearchCodes(plan, grid, codes);
+  }
+  int best = 0;
+  RowSums best_sums = CandidateSums(plan, 0, grid);
+  double best_cosine = SquaredCosine(best_sums);
+  for (int k = 1; k < plan.candidates; ++k) {
+    const RowSums sums = CandidateSums(plan, k, grid);
+    if (const double cosine = SquaredCosine(sums); cosine > best_cosine) {
+      best = k;
+      best_cosine = cosine;
+      best_sums = sums;
+    }
+  }
+  CandidateCodes(plan, best, grid, codes);
+  return best_sums;
+}
+
+// ORs 16 codes, one per lane, into a line at a bit position of each 32-bit lane.
+TQ_INLINE void OrLine(const uint8_t* codes, int mask, int right, int left, uint8_t* line) {
+  __m512i word = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(codes)));
+  word =
+      _mm512_and_si512(_mm512_srl_epi32(word, _mm_cvtsi32_si128(right)), _mm512_set1_epi32(mask));
+  word = _mm512_sll_epi32(word, _mm_cvtsi32_si128(left));
+  _mm512_storeu_si512(line, _mm512_or_si512(_mm512_loadu_si512(line), word));
+}
+
+template <int kBits>
+void PackValueRow(const uint8_t* codes, size_t dim, size_t lane, uint8_t* block) {
+  const size_t quad = lane / 4;
+  const int byte = 8 * static_cast<int>(lane % 4);
+  for (size_t j = 0; j < dim; j += kLanes, block += ValueGroupBytes(kBits)) {
+    if constexpr (kBits == 3) {
+      uint8_t* triple = block + quad / 8 * 3 * kLineBytes;
+      const size_t k = quad % 8;
+      if (k < 6) {
+        OrLine(codes + j, 7, 0, byte + 3 * static_cast<int>(k % 2), triple + k / 2 * kLineBytes);
+      } else {
+        OrLine(codes + j, 3, 0, byte + 6, triple + (k - 6) * kLineBytes);
+        OrLine(codes + j, 1, 2, byte + static_cast<int>(k), triple + 2 * kLineBytes);
+      }
+    } else {
+      constexpr size_t kPerLine = 8 / kBits;
+      OrLine(codes + j, 0xFF, 0, byte + kBits * static_cast<int>(quad % kPerLine),
+             block + quad / kPerLine * kLineBytes);
+    }
+  }
+}
+
+template <int kBits>
+void PackRow(const PackedBlocks& into, size_t lane, const uint8_t* codes) {
+  if (into.values) {
+    PackValueRow<kBits>(codes, into.dim, lane % kValueBlockRows,
+                        into.blocks + lane / kValueBlockRows * ValueBlockBytes(into.dim, kBits));
+  } else {
+    PackKeyRow<kBits>(codes, into.dim,
+                      into.blocks + lane / kKeyBlockRows * KeyBlockBytes(into.dim, kBits) +
+                          4 * (lane % kKeyBlockRows));
+  }
+}
+
+bool HasOneRun(int bits) {
+  return FirstRunBits(static_cast<size_t>(bits)) == static_cast<size_t>(bits);
+}
+
+void EncodeRows(const EncodePlan& plan, const float* rows, size_t stride, size_t count,
+                const float* gains, const PackedBlocks& into, size_t first_lane, RowSums* sums) {
+  const size_t dim = plan.rotation.dim;
+  const size_t padded = RoundUp(dim, 32);
+  Scratch<float> coordinates(padded);
+  Scratch<int16_t> grid(padded);
+  Scratch<uint8_t> codes(padded);
+  for (size_t r = 0; r < count; ++r) {
+    sums[r] = {0, 0};
+    if (gains[r] == 0.0f) continue;
+    std::copy_n(rows + r * stride, dim, coordinates.data());
+    Rotate(plan.rotation, coordinates.data());
+    ToGrid(coordinates.data(), dim, gains[r], grid.data());
+    sums[r] = Codes(plan, grid.data(), codes.data());
+    if (!HasOneRun(into.bits)) {
+      reference::PackCodes(into, first_lane + r, 1, codes.data());
+      continue;
+    }
+    WithBits(into.bits, [&]<int kBits>() {
+      if constexpr (FirstRunBits(kBits) == kBits)
+        PackRow<kBits>(into, first_lane + r, codes.data());
+    });
+  }
+}
+
+void PackCodes(const PackedBlocks& into, size_t first_lane, size_t count, const uint8_t* codes) {
+  if (!HasOneRun(into.bits)) return reference::PackCodes(into, first_lane, count, codes);
+  const size_t dim = into.dim;
+  Scratch<uint8_t> padded(RoundUp(dim, 32));
+  std::fill(padded.data() + dim, padded.data() + RoundUp(dim, 32), uint8_t{0});
+  for (size_t r = 0; r < count; ++r) {
+    std::copy_n(codes + r * dim, dim, padded.data());
+    WithBits(into.bits, [&]<int kBits>() {
+      if constexpr (FirstRunBits(kBits) == kBits)
+        PackRow<kBits>(into, first_lane + r, padded.data());
+    });
+  }
+}
+
+TQ_INLINE __m128i TakeLine(const uint8_t* line, int right, int mask) {
+  const __m512i words = _mm512_srl_epi32(_mm512_loadu_si512(line), _mm_cvtsi32_si128(right));
+  return _mm512_cvtepi32_epi8(_mm512_and_si512(words, _mm512_set1_epi32(mask)));
+}
+
+template <int kBits>
+void UnpackValueRow(const uint8_t* block, size_t dim, size_t lane, uint8_t* codes) {
+  const size_t quad = lane / 4;
+  const int byte = 8 * static_cast<int>(lane % 4);
+  for (size_t j = 0; j < dim; j += kLanes, block += ValueGroupBytes(kBits)) {
+    __m128i row;
+    if constexpr (kBits == 3) {
+      const uint8_t* triple = block + quad / 8 * 3 * kLineBytes;
+      const size_t k = quad % 8;
+      if (k < 6) {
+        row = TakeLine(triple + k / 2 * kLineBytes, byte + 3 * static_cast<int>(k % 2), 7);
+      } else {
+        const __m128i high = TakeLine(triple + 2 * kLineBytes, byte + static_cast<int>(k), 1);
+        row = _mm_or_si128(TakeLine(triple + (k - 6) * kLineBytes, byte + 6, 3),
+                           _mm_slli_epi16(high, 2));
+      }
+    } else {
+      constexpr size_t kPerLine = 8 / kBits;
+      row = TakeLine(block + quad / kPerLine * kLineBytes,
+                     byte + kBits * static_cast<int>(quad % kPerLine), (1 << kBits) - 1);
+    }
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(codes + j), row);
+  }
+}
+
+void UnpackCodes(const PackedBlocks& from, size_t first_lane, size_t count, uint8_t* codes) {
+  if (!HasOneRun(from.bits)) return reference::UnpackCodes(from, first_lane, count, codes);
+  const size_t dim = from.dim;
+  Scratch<uint8_t> padded(RoundUp(dim, 32));
+  for (size_t r = 0; r < count; ++r) {
+    const size_t lane = first_lane + r;
+    WithBits(from.bits, [&]<int kBits>() {
+      if constexpr (FirstRunBits(kBits) == kBits) {
+        if (from.values) {
+          UnpackValueRow<kBits>(from.blocks + lane / kValueBlockRows * ValueBlockBytes(dim, kBits),
+                                dim, lane % kValueBlockRows, padded.data());
+        } else {
+          UnpackKeyRow<kBits>(from.blocks + lane / kKeyBlockRows * KeyBlockBytes(dim, kBits) +
+                                  4 * (lane % kKeyBlockRows),
+                              dim, padded.data());
+        }
+      }
+    });
+    std::copy_n(padded.data(), dim, codes + r * dim);
+  }
+}
+
+// Small codebooks by a 32-entry permute; others from the table in memory.
+void Dequantize(const ScorePlan& plan, const uint8_t* codes, float factor, float* out) {
+  if (plan.codes > 32) return reference::Dequantize(plan, codes, factor, out);
+  const __m512i levels = _mm512_loadu_si512(plan.levels);
+  const __m512 factors = _mm512_set1_ps(factor);
+  size_t j = 0;
+  for (; j + 16 <= plan.dim; j += 16) {
+    const __m256i wide =
+        _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(codes + j)));
+    const __m512i level = _mm512_permutexvar_epi16(_mm512_castsi256_si512(wide), levels);
+    const __m512 values = _mm512_cvtepi32_ps(_mm512_cvtepi16_epi32(_mm512_castsi512_si256(level)));
+    _mm512_storeu_ps(out + j, _mm512_mul_ps(values, factors));
+  }
+  for (; j < plan.dim; ++j) out[j] = static_cast<float>(plan.levels[codes[j]]) * factor;
+}
+
+void UnpackStream(const uint8_t* stream, int bits, size_t count, uint8_t* codes) {
+  WithBits(bits, [&]<int kBits>() { UnpackStreamFixed<kBits>(stream, count, codes); });
+}
+
+void PackStream(const uint8_t* codes, int bits, size_t count, uint8_t* stream) {
+  WithBits(bits, [&]<int kBits>() { PackStreamFixed<kBits>(codes, count, stream); });
+}
+
+}  // namespace
+}  // namespace turboquant::kernels
+
+#endif  // TURBOQUANT_SRC_KERNELS_AVX512_ENCODE_H_

@@ -1,0 +1,151 @@
+// norm_squared and the rotations on AVX-512. Private to avx512.cc, which brings the
+// instructions and their target, and everything else this file names.
+#ifndef TURBOQUANT_SRC_KERNELS_AVX512_ROTATE_H_
+#define TURBOQUANT_SRC_KERNELS_AVX512_ROTATE_H_
+
+namespace turboquant::kernels {
+namespace {
+
+double NormSquared(const float* row, size_t dim) {
+  __m512d low = _mm512_setzero_pd();
+  __m512d high = _mm512_setzero_pd();
+  float tail[16] = {};
+  for (size_t j = 0; j < dim; j += 16) {
+    const float* x = row + j;
+    if (j + 16 > dim) {
+      std::copy(row + j, row + dim, tail);
+      x = tail;
+    }
+    const __m512d a = _mm512_cvtps_pd(_mm256_loadu_ps(x));
+    const __m512d b = _mm512_cvtps_pd(_mm256_loadu_ps(x + 8));
+    low = _mm512_fmadd_pd(a, a, low);  // a² is exact, so fused or not is the same
+    high = _mm512_fmadd_pd(b, b, high);
+  }
+  alignas(64) double lanes[16];
+  _mm512_storeu_pd(lanes, low);
+  _mm512_storeu_pd(lanes + 8, high);
+  for (size_t width = 1; width < 16; width *= 2) {
+    for (size_t i = 0; i < 16; i += 2 * width) lanes[i] += lanes[i + width];
+  }
+  return lanes[0];
+}
+
+TQ_INLINE __m512 FlipSigns(__m512 x, __m512i masks) {
+  return _mm512_castsi512_ps(_mm512_xor_si512(_mm512_castps_si512(x), masks));
+}
+
+// Strides 1, 2, 4, 8 inside one vector: swapped + (x with the odd half negated).
+TQ_INLINE __m512 ButterfliesInside(__m512 v) {
+  const int kMinus = static_cast<int>(0x80000000u);
+  const __m512i odd1 = _mm512_set_epi32(kMinus, 0, kMinus, 0, kMinus, 0, kMinus, 0, kMinus, 0,
+                                        kMinus, 0, kMinus, 0, kMinus, 0);
+  const __m512i odd2 = _mm512_set_epi32(kMinus, kMinus, 0, 0, kMinus, kMinus, 0, 0, kMinus, kMinus,
+                                        0, 0, kMinus, kMinus, 0, 0);
+  const __m512i odd4 = _mm512_set_epi32(kMinus, kMinus, kMinus, kMinus, 0, 0, 0, 0, kMinus, kMinus,
+                                        kMinus, kMinus, 0, 0, 0, 0);
+  const __m512i odd8 = _mm512_set_epi32(kMinus, kMinus, kMinus, kMinus, kMinus, kMinus, kMinus,
+                                        kMinus, 0, 0, 0, 0, 0, 0, 0, 0);
+  v = _mm512_add_ps(_mm512_permute_ps(v, 0xB1), FlipSigns(v, odd1));
+  v = _mm512_add_ps(_mm512_permute_ps(v, 0x4E), FlipSigns(v, odd2));
+  v = _mm512_add_ps(_mm512_shuffle_f32x4(v, v, 0xB1), FlipSigns(v, odd4));
+  return _mm512_add_ps(_mm512_shuffle_f32x4(v, v, 0x4E), FlipSigns(v, odd8));
+}
+
+TQ_INLINE void Butterfly(__m512& a, __m512& b) {
+  const __m512 sum = _mm512_add_ps(a, b);
+  b = _mm512_sub_ps(a, b);
+  a = sum;
+}
+
+// Flips signs (masks may be null), then all strides; count is a power of two >= 16. The outer
+// strides run in groups of up to eight vectors.
+void Butterflies(const uint32_t* masks, size_t count, float* x) {
+  const size_t group = std::min<size_t>(count / 16, 8);  // neighbouring vectors held at once
+  __m512 v[8];
+  for (size_t j = 0; j < count; j += 16 * group) {
+    for (size_t i = 0; i < group; ++i) {
+      v[i] = _mm512_loadu_ps(x + j + 16 * i);
+      if (masks != nullptr) v[i] = FlipSigns(v[i], _mm512_loadu_si512(masks + j + 16 * i));
+      v[i] = ButterfliesInside(v[i]);
+    }
+    for (size_t stride = 1; stride < group; stride *= 2) {
+      for (size_t i = 0; i < group; ++i) {
+        if (!(i & stride)) Butterfly(v[i], v[i + stride]);
+      }
+    }
+    for (size_t i = 0; i < group; ++i) _mm512_storeu_ps(x + j + 16 * i, v[i]);
+  }
+  for (size_t stride = 16 * group; stride < count; stride *= 2) {
+    for (size_t j = 0; j < count; j += 2 * stride) {
+      for (size_t i = j; i < j + stride; i += 16) {
+        __m512 a = _mm512_loadu_ps(x + i);
+        __m512 b = _mm512_loadu_ps(x + i + stride);
+        Butterfly(a, b);
+        _mm512_storeu_ps(x + i, a);
+        _mm512_storeu_ps(x + i + stride, b);
+      }
+    }
+  }
+}
+
+void FlipAll(const uint32_t* masks, size_t count, float* x) {
+  for (size_t j = 0; j < count; ++j)
+    x[j] = std::bit_cast<float>(std::bit_cast<uint32_t>(x[j]) ^ masks[j]);
+}
+
+void Multiply(float factor, size_t count, float* x) {
+  for (size_t j = 0; j < count; ++j) x[j] *= factor;
+}
+
+void Rotate(const RotationPlan& plan, float* row) {
+  const size_t dim = plan.dim;
+  const size_t p = std::bit_floor(dim);
+  if (p < 16) return reference::Rotate(plan, row);
+  const uint32_t* masks = plan.sign_masks;
+  if (p == dim) {
+    for (int round = 0; round < plan.rounds; ++round, masks += dim) Butterflies(masks, dim, row);
+    return;
+  }
+  const float factor = static_cast<float>(1.0 / std::sqrt(static_cast<double>(p)));
+  const size_t evens = (dim + 1) / 2;
+  Scratch<float> riffled(dim);
+  for (int round = 0; round < plan.rounds; ++round, masks += dim + p) {
+    FlipAll(masks + p, dim - p, row + p);
+    Butterflies(masks, p, row);
+    Multiply(factor, p, row);
+    Butterflies(masks + dim, p, row + (dim - p));
+    Multiply(factor, p, row + (dim - p));
+    float* out = riffled.data();
+    for (size_t j = 0; j < dim; ++j) out[j / 2 + (j % 2 ? evens : 0)] = row[j];
+    std::copy_n(out, dim, row);
+  }
+}
+
+void RotateInverse(const RotationPlan& plan, float* row) {
+  const size_t dim = plan.dim;
+  const size_t p = std::bit_floor(dim);
+  if (p < 16) return reference::RotateInverse(plan, row);
+  const size_t masks_per_round = p == dim ? dim : dim + p;
+  const float factor = static_cast<float>(1.0 / std::sqrt(static_cast<double>(p)));
+  const size_t evens = (dim + 1) / 2;
+  Scratch<float> unriffled(p == dim ? 0 : dim);
+  for (int round = plan.rounds - 1; round >= 0; --round) {
+    const uint32_t* masks = plan.sign_masks + static_cast<size_t>(round) * masks_per_round;
+    if (p < dim) {
+      float* out = unriffled.data();
+      for (size_t j = 0; j < dim; ++j) out[j] = row[j / 2 + (j % 2 ? evens : 0)];
+      std::copy_n(out, dim, row);
+      Butterflies(nullptr, p, row + (dim - p));
+      Multiply(factor, p, row + (dim - p));
+      FlipAll(masks + dim, p, row + (dim - p));
+    }
+    Butterflies(nullptr, p, row);
+    if (p < dim) Multiply(factor, p, row);
+    FlipAll(masks, dim, row);
+  }
+}
+
+}  // namespace
+}  // namespace turboquant::kernels
+
+#endif  // TURBOQUANT_SRC_KERNELS_AVX512_ROTATE_H_

@@ -1,0 +1,258 @@
+// query_digits and score_keys on AVX-512. Private to avx512.cc, which brings the
+// instructions and their target, and everything else this file names.
+#ifndef TURBOQUANT_SRC_KERNELS_AVX512_SCORE_H_
+#define TURBOQUANT_SRC_KERNELS_AVX512_SCORE_H_
+
+namespace turboquant::kernels {
+namespace {
+
+// Digits of 32 coordinates; no clamp, see query-inl.h.
+TQ_INLINE void Round32(const float* x, __m512 gain, int8_t* high, int8_t* low) {
+  const __m512i order = _mm512_set_epi64(7, 5, 3, 1, 6, 4, 2, 0);
+  const __m512i a = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x), gain));
+  const __m512i b = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x + 16), gain));
+  const __m512i t = _mm512_permutexvar_epi64(order, _mm512_packs_epi32(a, b));
+  __m512i upper = t;
+  if (low != nullptr) {
+    upper = _mm512_srai_epi16(_mm512_add_epi16(t, _mm512_set1_epi16(64)), 7);
+    const __m512i rest = _mm512_sub_epi16(t, _mm512_slli_epi16(upper, 7));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(low), _mm512_cvtepi16_epi8(rest));
+  }
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(high), _mm512_cvtepi16_epi8(upper));
+}
+
+// By way of a mask of all lanes, because g++ 12 warns of its own unmasked maximum.
+TQ_INLINE __m512 LargerMagnitude(__m512 most, __m512 x) {
+  return _mm512_maskz_max_ps(0xFFFF, most, _mm512_abs_ps(x));
+}
+
+float RoundQuery(const float* rotated, size_t dim, int8_t* high, int8_t* low) {
+  const size_t whole = dim / 32 * 32;
+  alignas(64) float tail[32] = {};  // the row ends where it ends
+  std::copy(rotated + whole, rotated + dim, tail);
+  __m512 peaks = LargerMagnitude(_mm512_abs_ps(_mm512_load_ps(tail)), _mm512_load_ps(tail + 16));
+  for (size_t j = 0; j < whole; j += 16) {
+    peaks = LargerMagnitude(peaks, _mm512_loadu_ps(rotated + j));
+  }
+  alignas(64) float lanes[16];
+  _mm512_store_ps(lanes, peaks);
+  const float largest = *std::max_element(lanes, lanes + 16);
+  if (largest == 0.0f) {
+    std::fill_n(high, PaddedDim(dim), int8_t{0});
+    if (low != nullptr) std::fill_n(low, PaddedDim(dim), int8_t{0});
+    return 0.0f;
+  }
+  const int digit_max = low == nullptr ? kOneDigitMax : kTwoDigitMax;
+  const __m512 gain = _mm512_set1_ps(QueryGain(largest, digit_max));
+  for (size_t j = 0; j < whole; j += 32) {
+    Round32(rotated + j, gain, high + j, low == nullptr ? nullptr : low + j);
+  }
+  if (whole < dim) Round32(tail, gain, high + whole, low == nullptr ? nullptr : low + whole);
+  return largest;
+}
+
+// Codes of one line unit to levels + 128. A byte permute looks at six index bits only, so tables
+// repeated over the others need no mask: shifted-in neighbours do no harm.
+template <int kBits>
+struct LevelDecoder {
+  static constexpr size_t kUnitQuads = kBits == 3 ? 8 : 8 / kBits;
+  static constexpr size_t kUnitLines = kBits == 3 ? 3 : 1;
+
+  __m512i table[3];  // over index bits 0.., kBits.., 2·kBits..
+
+  explicit TQ_INLINE LevelDecoder(const ScorePlan& plan) {
+    for (int t = 0; t < 3; ++t) {
+      alignas(64) uint8_t levels[64];
+      for (int i = 0; i < 64; ++i) {
+        const int code = (i >> (kBits * t)) & ((1 << kBits) - 1);
+        levels[i] = static_cast<uint8_t>(kBits == 8 ? 0 : plan.levels[code] + 128);
+      }
+      table[t] = _mm512_load_si512(levels);
+    }
+  }
+
+  TQ_INLINE __m512i Look(__m512i codes, int t) const {
+    return _mm512_permutexvar_epi8(codes, table[t]);
+  }
+
+  TQ_INLINE void operator()(const uint8_t* lines, __m512i* levels) const {
+    const __m512i a = _mm512_loadu_si512(lines);
+    if constexpr (kBits == 8) {  // uniform: level = code - 127
+      levels[0] = _mm512_add_epi8(a, _mm512_set1_epi8(1));
+    } else if constexpr (kBits == 4) {
+      levels[0] = Look(a, 0);
+      levels[1] = Look(_mm512_srli_epi16(a, 4), 0);
+    } else if constexpr (kBits == 2) {
+      levels[0] = Look(a, 0);
+      levels[1] = Look(a, 1);
+      levels[2] = Look(a, 2);
+      levels[3] = Look(_mm512_srli_epi16(a, 6), 0);
+    } else if constexpr (kBits == 1) {
+      const __m512i middle = _mm512_srli_epi16(a, 3);
+      const __m512i high = _mm512_srli_epi16(a, 6);
+      for (int t = 0; t < 3; ++t) {
+        levels[t] = Look(a, t);
+        levels[3 + t] = Look(middle, t);
+      }
+      levels[6] = Look(high, 0);
+      levels[7] = Look(high, 1);
+    } else {
+      static_assert(kBits == 3);
+      const __m512i b = _mm512_loadu_si512(lines + kLineBytes);
+      const __m512i c = _mm512_loadu_si512(lines + 2 * kLineBytes);
+      levels[0] = Look(a, 0);
+      levels[1] = Look(a, 1);
+      levels[2] = Look(b, 0);
+      levels[3] = Look(b, 1);
+      levels[4] = Look(c, 0);
+      levels[5] = Look(c, 1);
+      // Bit 2 from line C, the rest from A or B: (mask & c) | (~mask & a).
+      const __m512i bit2 = _mm512_set1_epi8(4);
+      levels[6] = Look(
+          _mm512_ternarylogic_epi32(bit2, _mm512_srli_epi16(c, 4), _mm512_srli_epi16(a, 6), 0xCA),
+          0);
+      levels[7] = Look(
+          _mm512_ternarylogic_epi32(bit2, _mm512_srli_epi16(c, 5), _mm512_srli_epi16(b, 6), 0xCA),
+          0);
+    }
+  }
+};
+
+TQ_INLINE __m512i BroadcastQuad(const int8_t* digits) {
+  int32_t quad;
+  std::memcpy(&quad, digits, sizeof(quad));
+  return _mm512_set1_epi32(quad);
+}
+
+TQ_INLINE __m512 LoadScales(const RowScales& scales, size_t r) {
+  if (scales.f32 != nullptr) return _mm512_loadu_ps(scales.f32 + r);
+  return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(scales.f16 + r)));
+}
+
+// One pass over the blocks for kQueries queries, kBlocks blocks side by side so that a broadcast
+// digit serves them all. Stores blocks [block, block + kBlocks).
+template <int kBits, size_t kQueries, size_t kDigits, size_t kBlocks>
+TQ_INLINE void ScoreBlocks(const LevelDecoder<kBits>& decoder, size_t units, size_t block_bytes,
+                           const uint8_t* blocks, size_t block, const RowScales& scales,
+                           const int8_t* const* digits, const int32_t* start, const float* factors,
+                           float* scores, size_t score_stride) {
+  using Decoder = LevelDecoder<kBits>;
+  constexpr size_t kRows = kQueries * kDigits;
+  __m512i sums[kBlocks][kRows];
+  for (size_t b = 0; b < kBlocks; ++b) {
+    for (size_t r = 0; r < kRows; ++r) sums[b][r] = _mm512_set1_epi32(start[r]);
+  }
+  for (size_t unit = 0; unit < units; ++unit) {
+    __m512i levels[kBlocks][Decoder::kUnitQuads];
+    for (size_t b = 0; b < kBlocks; ++b) {
+      decoder(blocks + (block + b) * block_bytes + unit * Decoder::kUnitLines * kLineBytes,
+              levels[b]);
+    }
+#pragma GCC unroll 8
+    for (size_t quad = 0; quad < Decoder::kUnitQuads; ++quad) {
+#pragma GCC unroll 8
+      for (size_t r = 0; r < kRows; ++r) {
+        const __m512i digit = BroadcastQuad(digits[r] + 4 * (unit * Decoder::kUnitQuads + quad));
+#pragma GCC unroll 4
+        for (size_t b = 0; b < kBlocks; ++b) {
+          sums[b][r] = _mm512_dpbusd_epi32(sums[b][r], levels[b][quad], digit);
+        }
+      }
+    }
+  }
+  for (size_t b = 0; b < kBlocks; ++b) {
+    const size_t row = (block + b) * kKeyBlockRows;
+    const __m512 scale = LoadScales(scales, row);
+    for (size_t q = 0; q < kQueries; ++q) {
+      __m512i sum = sums[b][q];
+      if constexpr (kDigits == 2)
+        sum = _mm512_add_epi32(_mm512_slli_epi32(sum, 7), sums[b][kQueries + q]);
+      const __m512 product = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), _mm512_set1_ps(factors[q]));
+      _mm512_storeu_ps(scores + q * score_stride + row, _mm512_mul_ps(product, scale));
+    }
+  }
+}
+
+template <int kBits, size_t kQueries, size_t kDigits>
+void ScoreQueries(const ScorePlan& plan, const uint8_t* blocks, size_t block_count,
+                  const RowScales& scales, const QueryDigits& queries, size_t first, float* scores,
+                  size_t score_stride) {
+  using Decoder = LevelDecoder<kBits>;
+  constexpr size_t kRows = kQueries * kDigits;
+  constexpr size_t kBlocks = kRows <= 2 ? 4 : 2;
+  const Decoder decoder(plan);
+  const size_t units = CeilDivide(CeilDivide(plan.dim, 4), Decoder::kUnitQuads);
+  const size_t block_bytes = KeyBlockBytes(plan.dim, kBits);
+  const int8_t* digits[kRows];
+  int32_t start[kRows];  // takes the levels' offset off: -128 · sum of digits
+  for (size_t r = 0; r < kRows; ++r) {
+    digits[r] =
+        (r < kQueries ? queries.high : queries.low) + (first + r % kQueries) * queries.stride;
+    int32_t sum = 0;
+    for (size_t j = 0; j < 4 * units * Decoder::kUnitQuads; ++j) sum += digits[r][j];
+    start[r] = -128 * sum;
+  }
+  float* out = scores + first * score_stride;
+  const float* factors = queries.factors + first;
+  size_t block = 0;
+  for (; block + kBlocks <= block_count; block += kBlocks) {
+    ScoreBlocks<kBits, kQueries, kDigits, kBlocks>(decoder, units, block_bytes, blocks, block,
+                                                   scales, digits, start, factors, out,
+                                                   score_stride);
+  }
+  for (; block < block_count; ++block) {
+    ScoreBlocks<kBits, kQueries, kDigits, 1>(decoder, units, block_bytes, blocks, block, scales,
+                                             digits, start, factors, out, score_stride);
+  }
+}
+
+template <int kBits, size_t kDigits>
+void ScoreFixed(const ScorePlan& plan, const uint8_t* blocks, size_t block_count,
+                const RowScales& scales, const QueryDigits& queries, float* scores,
+                size_t score_stride) {
+  constexpr size_t kMost = 8 / kDigits;
+  size_t first = 0;
+  const auto pass = [&]<size_t kQueries>() {
+    ScoreQueries<kBits, kQueries, kDigits>(plan, blocks, block_count, scales, queries, first,
+                                           scores, score_stride);
+    first += kQueries;
+  };
+  while (queries.queries - first >= kMost) pass.template operator()<kMost>();
+  if (queries.queries - first >= 4) pass.template operator()<4>();
+  if (queries.queries - first >= 2) pass.template operator()<2>();
+  if (queries.queries - first >= 1) pass.template operator()<1>();
+}
+
+void ScoreKeys(const ScorePlan& plan, const uint8_t* blocks, size_t block_count,
+               const RowScales& scales, const QueryDigits& queries, float* scores,
+               size_t score_stride) {
+  const auto fixed = [&]<int kBits>() {
+    if (queries.low != nullptr) {
+      ScoreFixed<kBits, 2>(plan, blocks, block_count, scales, queries, scores, score_stride);
+    } else {
+      ScoreFixed<kBits, 1>(plan, blocks, block_count, scales, queries, scores, score_stride);
+    }
+  };
+  if (plan.int8_levels && plan.dim <= kMaxInt32Dim) {
+    switch (plan.bits) {
+      case 1:
+        return fixed.template operator()<1>();
+      case 2:
+        return fixed.template operator()<2>();
+      case 3:
+        return fixed.template operator()<3>();
+      case 4:
+        return fixed.template operator()<4>();
+      case 8:
+        return fixed.template operator()<8>();
+      default:
+        break;
+    }
+  }
+  reference::ScoreKeys(plan, blocks, block_count, scales, queries, scores, score_stride);
+}
+
+}  // namespace
+}  // namespace turboquant::kernels
+
+#endif  // TURBOQUANT_SRC_KERNELS_AVX512_SCORE_H_

@@ -1,0 +1,264 @@
+// The attention kernels on every backend of this CPU against their definitions: bit for bit. And
+// the definitions against arithmetic in double.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <limits>
+#include <random>
+#include <vector>
+
+#include "src/base/half.h"
+#include "src/kernels/attention.h"
+#include "src/kernels/kernels.h"
+#include "src/kernels/line_layout.h"
+#include "tests/kernels/kernel_tables.h"
+
+namespace turboquant::kernels {
+namespace {
+
+constexpr float kNothing = -std::numeric_limits<float>::infinity();
+const std::vector<size_t> kDims = {2,  7,  8,  15, 16, 17,  20,  31,  32,
+                                   33, 40, 64, 80, 96, 112, 128, 130, 256};
+
+std::vector<float> Normal(size_t count, unsigned seed, float deviation = 1.0f) {
+  std::mt19937 generator(seed);
+  std::normal_distribution<float> normal(0.0f, deviation);
+  std::vector<float> values(count);
+  for (float& x : values) x = normal(generator);
+  return values;
+}
+
+std::vector<uint16_t> ToF16(const std::vector<float>& values) {
+  std::vector<uint16_t> halves;
+  for (const float x : values) halves.push_back(F32ToF16(x).bits);
+  return halves;
+}
+
+// The same bits, NaN and signed zeros included.
+void ExpectSameBits(const std::vector<float>& actual, const std::vector<float>& expected,
+                    const std::string& what) {
+  ASSERT_EQ(actual.size(), expected.size());
+  for (size_t i = 0; i < actual.size(); ++i) {
+    ASSERT_EQ(std::bit_cast<uint32_t>(actual[i]), std::bit_cast<uint32_t>(expected[i]))
+        << what << " at " << i << ": " << actual[i] << " and " << expected[i];
+  }
+}
+
+TEST(Exp2Test, IsWithinTwoUnitsInTheLastPlaceAndZeroBelowItsRange) {
+  double worst = 0.0;
+  for (float x = 0.0f; x >= kExp2Lowest; x -= 0.000977f) {
+    const double exact = std::exp2(static_cast<double>(x));
+    const double ulp = std::ldexp(1.0, std::ilogb(static_cast<float>(exact)) - 23);
+    worst = std::max(worst, std::fabs(reference::Exp2(x) - exact) / ulp);
+  }
+  EXPECT_LE(worst, 2.0);
+  EXPECT_GT(worst, 0.4);
+  EXPECT_EQ(reference::Exp2(0.0f), 1.0f);
+  EXPECT_EQ(reference::Exp2(-3.0f), 0.125f);
+  EXPECT_EQ(reference::Exp2(kExp2Lowest), std::exp2(kExp2Lowest));
+  EXPECT_EQ(reference::Exp2(std::nextafter(kExp2Lowest, kNothing)), 0.0f);
+  EXPECT_EQ(reference::Exp2(kNothing), 0.0f);
+}
+
+class AttentionKernelsTest : public testing::TestWithParam<const KernelTable*> {
+ protected:
+  const AttentionKernels& kernels() const { return *GetParam()->attention; }
+  const AttentionKernels& reference() const { return reference::kAttention; }
+};
+
+TEST_P(AttentionKernelsTest, SoftmaxEqualsReferenceForEveryRange) {
+  for (size_t end = 1; end <= kBlockTokens; end += end < 40 ? 1 : 23) {
+    for (const size_t begin : {size_t{0}, size_t{1}, end / 3, end / 2, end - 1}) {
+      for (const float old_max : {kNothing, -3.0f, 50.0f}) {
+        std::vector<float> scores = Normal(kBlockTokens, 7, 4.0f);
+        scores[begin] = -200.0f;  // its weight is zero
+        for (size_t t = 0; t < kBlockTokens; ++t)
+          if (t < begin || t >= end) scores[t] = std::nanf("");
+        std::vector<float> expected = scores;
+        SoftmaxState state = {old_max, old_max == kNothing ? 0.0f : 2.5f};
+        SoftmaxState expected_state = state;
+        const float keep = kernels().softmax(scores.data(), begin, end, 0.75f, state);
+        const float expected_keep =
+            reference().softmax(expected.data(), begin, end, 0.75f, expected_state);
+        const size_t written = (end + 15) / 16 * 16;
+        scores.resize(written);
+        expected.resize(written);
+        ExpectSameBits(scores, expected, "weights to " + std::to_string(end));
+        EXPECT_EQ(keep, expected_keep);
+        EXPECT_EQ(state.max, expected_state.max);
+        EXPECT_EQ(state.sum, expected_state.sum);
+      }
+    }
+  }
+}
+
+TEST_P(AttentionKernelsTest, WeightDigitsEqualReference) {
+  for (size_t count = 16; count <= kBlockTokens; count += 16) {
+    for (const float largest : {1.0f, 1e-20f, 1e-31f, 0.0f}) {
+      for (const bool two : {true, false}) {
+        std::vector<float> weights = Normal(count, 3);
+        for (float& w : weights) w = std::fabs(w) * largest;
+        const std::vector<uint16_t> scales = ToF16(Normal(count, 4));
+        std::vector<uint16_t> positive = scales;
+        for (uint16_t& s : positive) s &= 0x7FFF;
+        std::vector<uint8_t> high(count), low(count), expected_high(count), expected_low(count);
+        const float factor = kernels().weight_digits(weights.data(), positive.data(), count,
+                                                     high.data(), two ? low.data() : nullptr);
+        EXPECT_EQ(factor, reference().weight_digits(weights.data(), positive.data(), count,
+                                                    expected_high.data(),
+                                                    two ? expected_low.data() : nullptr));
+        EXPECT_EQ(high, expected_high);
+        EXPECT_EQ(low, expected_low);
+        EXPECT_EQ(factor == 0.0f, largest < 1e-30f);
+        EXPECT_EQ(*std::ranges::max_element(high), factor == 0.0f ? 0 : 127);
+        // Every weight is what its digits say, to half a step.
+        for (size_t t = 0; t < count && factor != 0.0f; ++t) {
+          const double p = static_cast<double>(weights[t]) * F16ToF32({positive[t]});
+          const double digit = two ? 128 * high[t] + low[t] : high[t];
+          EXPECT_NEAR(digit * factor, p, 0.501 * factor);
+        }
+      }
+    }
+  }
+}
+
+// Random codes in value blocks, and the plan to read them.
+struct ValueBlocks {
+  std::vector<int16_t> levels = std::vector<int16_t>(256, 0);
+  std::vector<uint8_t> bytes;
+  ScorePlan plan;
+
+  ValueBlocks(size_t dim, int bits, bool int8_levels, size_t blocks, bool extreme) {
+    std::mt19937 generator(11);
+    const int codes = bits == 8 && int8_levels ? 255 : 1 << bits;
+    for (int i = 0; i < codes; ++i) {
+      levels[i] = static_cast<int16_t>(bits == 8 && int8_levels
+                                           ? i - 127
+                                           : (2 * i - codes + 1) * (int8_levels ? 127 : 8192) /
+                                                 std::max(1, codes - 1));
+    }
+    bytes.assign(blocks * ValueBlockBytes(dim, static_cast<size_t>(bits)), 0);
+    std::vector<uint8_t> row(dim);
+    for (size_t t = 0; t < 64 * blocks; ++t) {
+      for (uint8_t& code : row)
+        code = static_cast<uint8_t>(extreme ? codes - 1 : static_cast<int>(generator() % codes));
+      reference::PackCodes({bytes.data(), dim, bits, true}, t, 1, row.data());
+    }
+    plan = {dim, bits, codes, levels.data(), int8_levels};
+  }
+};
+
+TEST_P(AttentionKernelsTest, AccumulateValuesEqualsReference) {
+  for (const size_t dim : kDims) {
+    for (int bits = 1; bits <= 8; ++bits) {
+      const bool int8_levels = bits <= 4 || (bits == 8 && dim % 2 == 0);
+      const size_t blocks = 1 + (dim + static_cast<size_t>(bits)) % 4;
+      const bool extreme = dim % 3 == 0;
+      const ValueBlocks values(dim, bits, int8_levels, blocks, extreme);
+      for (const size_t queries : {1, 2, 3, 4, 5, 8, 13}) {
+        for (const bool two : {true, false}) {
+          std::mt19937 generator(5);
+          std::vector<uint8_t> high(queries * kBlockTokens), low(high.size());
+          for (uint8_t& digit : high) digit = extreme ? 127 : generator() % 128;
+          for (uint8_t& digit : low) digit = extreme ? 127 : generator() % 128;
+          const std::vector<float> keep = Normal(queries, 1), gain = Normal(queries, 2);
+          const size_t stride = dim + 3;
+          std::vector<float> sums = Normal(queries * stride, 6), expected = sums;
+          const WeightDigits weights = {high.data(), two ? low.data() : nullptr};
+          kernels().accumulate_values(values.plan, values.bytes.data(), blocks, weights, queries,
+                                      keep.data(), gain.data(), {sums.data(), stride});
+          reference().accumulate_values(values.plan, values.bytes.data(), blocks, weights, queries,
+                                        keep.data(), gain.data(), {expected.data(), stride});
+          ExpectSameBits(sums, expected,
+                         "dim " + std::to_string(dim) + ", bits " + std::to_string(bits) +
+                             ", queries " + std::to_string(queries));
+        }
+      }
+    }
+  }
+}
+
+TEST_P(AttentionKernelsTest, ExactRowsEqualReference) {
+  for (const size_t dim : kDims) {
+    for (const ExactType type : {ExactType::kF16, ExactType::kF32}) {
+      for (const size_t count : {1, 3, 63, 64, 65, 130, 256}) {
+        for (const size_t queries : {1, 3, 4, 6, 9}) {
+          const size_t stride = dim + 5;
+          // The last row ends where the array ends: nothing may be read behind it.
+          const size_t held = (count - 1) * stride + dim;
+          const std::vector<float> singles = Normal(held, 8);
+          const std::vector<uint16_t> halves = ToF16(singles);
+          const void* rows = type == ExactType::kF32 ? static_cast<const void*>(singles.data())
+                                                     : static_cast<const void*>(halves.data());
+          const ExactRows exact = {rows, type, stride, dim};
+          const std::vector<float> query = Normal((queries - 1) * stride + dim, 9);
+          std::vector<float> scores(queries * 256, 0.5f), expected = scores;
+          kernels().score_exact(exact, count, {query.data(), stride}, queries,
+                                {scores.data(), 256});
+          reference().score_exact(exact, count, {query.data(), stride}, queries,
+                                  {expected.data(), 256});
+          ExpectSameBits(scores, expected, "scores, dim " + std::to_string(dim));
+
+          const std::vector<float> keep = Normal(queries, 1);
+          std::vector<float> sums = Normal(queries * stride, 2), expected_sums = sums;
+          kernels().accumulate_exact(exact, count, {scores.data(), 256}, queries, keep.data(),
+                                     {sums.data(), stride});
+          reference().accumulate_exact(exact, count, {scores.data(), 256}, queries, keep.data(),
+                                       {expected_sums.data(), stride});
+          ExpectSameBits(sums, expected_sums, "sums, dim " + std::to_string(dim));
+        }
+      }
+    }
+  }
+}
+
+TEST_P(AttentionKernelsTest, MergeEqualsReference) {
+  for (const size_t count : kDims) {
+    for (const float max : {kNothing, -7.0f, 0.0f, 140.0f}) {
+      std::vector<float> into = Normal(count, 1), expected = into;
+      const std::vector<float> from = Normal(count, 2);
+      SoftmaxState state = {3.0f, 1.5f}, expected_state = state;
+      kernels().merge(state, into.data(), {max, 4.0f}, from.data(), count);
+      reference().merge(expected_state, expected.data(), {max, 4.0f}, from.data(), count);
+      ExpectSameBits(into, expected, "merged");
+      EXPECT_EQ(state.max, expected_state.max);
+      EXPECT_EQ(state.sum, expected_state.sum);
+    }
+  }
+}
+
+TEST_P(AttentionKernelsTest, FramesEqualReference) {
+  for (const size_t dim : kDims) {
+    for (const size_t rotary_dim : {size_t{0}, dim / 4 * 2, dim / 2 * 2}) {
+      for (int parts = 0; parts < 8; ++parts) {
+        const std::vector<float> cosines = Normal(dim, 1), sines = Normal(dim, 2);
+        const std::vector<float> center = Normal(dim, 3), scale = Normal(dim, 4);
+        const FramePlan plan = {dim,
+                                rotary_dim,
+                                (parts & 1) != 0,
+                                cosines.data(),
+                                sines.data(),
+                                parts & 2 ? center.data() : nullptr,
+                                parts & 4 ? scale.data() : nullptr};
+        const std::vector<float> row = Normal(dim, 5);
+        std::vector<float> out(dim), expected(dim), in_place = row;
+        kernels().frame_key(plan, row.data(), out.data());
+        reference().frame_key(plan, row.data(), expected.data());
+        ExpectSameBits(out, expected, "key");
+        kernels().frame_key(plan, in_place.data(), in_place.data());
+        ExpectSameBits(in_place, expected, "key in place");
+        const float offset = kernels().frame_query(plan, row.data(), out.data());
+        EXPECT_EQ(offset, reference().frame_query(plan, row.data(), expected.data()));
+        ExpectSameBits(out, expected, "query");
+      }
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Backends, AttentionKernelsTest, testing::ValuesIn(TestedTables()),
+                         [](const auto& test) { return TableName(*test.param); });
+
+}  // namespace
+}  // namespace turboquant::kernels
