@@ -71,6 +71,9 @@ class Codebook {
   // step as a binary64, little-endian.
   uint32_t fingerprint() const { return fingerprint_; }
 
+  // Bytes held beyond sizeof(Codebook).
+  size_t HeldBytes() const { return levels_.capacity() * sizeof(int16_t); }
+
   // Expected squared error per unit of squared norm on the density it was made for, computed by
   // quadrature (the D(b) of the documentation); for kCustom on N(0,1).
   double Distortion() const;

@@ -131,7 +131,7 @@ class QjlSketch {
   uint64_t fingerprint() const { return fingerprint_; }
 
   // Bytes held beyond sizeof(QjlSketch): the matrix, or the sign masks of the rotations.
-  size_t HeldBytes() const;
+  size_t HeldBytes() const { return held_bytes_; }
 
   // No rows yet.
   SignRows MakeRows() const;
@@ -188,6 +188,7 @@ class QjlSketch {
   QjlOptions options_;
   double estimator_constant_ = 0;
   uint64_t fingerprint_ = 0;
+  size_t held_bytes_ = 0;
   std::shared_ptr<const std::vector<float>> matrix_;        // kGaussian: row-major m × dim
   std::shared_ptr<const std::vector<Rotation>> rotations_;  // kOrthogonal: ceil(m / dim) of them
 };

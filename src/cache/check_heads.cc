@@ -56,7 +56,8 @@ Result<void> CheckHeads(std::string_view name, const HeadsView& rows, size_t hea
     return Fail(ErrorCode::kDimensionMismatch, name, " have ", rows.heads, " heads of dim ",
                 rows.dim, ", expected ", heads, " of ", dim);
   }
-  if (rows.tokens != 0 && rows.data == nullptr) {
+  if (rows.tokens == 0) return {};
+  if (rows.data == nullptr) {
     return Fail(ErrorCode::kInvalidArgument, name, " have ", rows.tokens, " tokens and no data");
   }
   return CheckStrides(name, rows.tokens, heads, dim, rows.token_stride, rows.head_stride);
@@ -69,7 +70,8 @@ Result<void> CheckOutput(std::string_view name, const HeadsOutput& rows, size_t 
                 rows.heads, " heads of dim ", rows.dim, ", expected ", tokens, " of ", heads,
                 " of ", dim);
   }
-  if (tokens != 0 && rows.data == nullptr) {
+  if (tokens == 0) return {};
+  if (rows.data == nullptr) {
     return Fail(ErrorCode::kInvalidArgument, name, " have ", tokens, " tokens and no data");
   }
   return CheckStrides(name, tokens, heads, dim, rows.token_stride, rows.head_stride);

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <utility>
 
+#include "src/base/counted_shared.h"
 #include "src/base/failure.h"
 #include "src/base/try.h"
 #include "src/kernels/line_layout.h"
@@ -132,6 +133,12 @@ struct MseCore::Tables {
   Tables(const Tables&) = delete;  // the plans point into the vectors
   Tables& operator=(const Tables&) = delete;
 
+  size_t HeldBytes() const {  // beyond sizeof(Tables)
+    return codebook.HeldBytes() +
+           (thresholds.capacity() + levels.capacity() + cells.capacity()) * sizeof(int16_t) +
+           first_codes.capacity();
+  }
+
   Codebook codebook;
   std::vector<int16_t> thresholds;   // [candidates × 256]
   std::vector<int16_t> levels;       // 256
@@ -191,7 +198,9 @@ Result<MseCore> MseCore::Create(const MseOptions& options) {
         options.codebook == CodebookKind::kLloydMax && options.bits >= 3 && options.bits <= 7;
   }
   TQ_CHECK(core.MakeRotation());
-  core.tables_ = std::make_shared<const Tables>(core.options_, std::move(codebook));
+  core.tables_ =
+      MakeCountedShared<const Tables>(core.table_bytes_, core.options_, std::move(codebook));
+  core.table_bytes_ += core.tables_->HeldBytes();
   core.UseTables();
   return core;
 }
@@ -208,7 +217,8 @@ Result<void> MseCore::MakeRotation() {
   TQ_TRY(Rotation rotation,
          Rotation::Create({options_.dim, options_.rotation, options_.rotation_rounds, options_.seed,
                            options_.stream, /*stage=*/0}));
-  rotation_ = std::make_shared<const Rotation>(std::move(rotation));
+  rotation_bytes_ = rotation.HeldBytes();
+  rotation_ = MakeCountedShared<const Rotation>(rotation_bytes_, std::move(rotation));
   return {};
 }
 
@@ -366,15 +376,6 @@ double MseCore::QueryDigits(const float* rotated, const QueryDigitRow& digits) c
   const int digit_max = digits.low == nullptr ? kernels::kOneDigitMax : kernels::kTwoDigitMax;
   const double step = static_cast<double>(largest) / static_cast<double>(digit_max);
   return step / tables_->growth * tables_->sigma_step;
-}
-
-size_t MseCore::RotationBytes() const { return rotation_->HeldBytes(); }
-
-size_t MseCore::TableBytes() const {
-  return sizeof(Tables) + codebook().levels().size_bytes() +
-         (tables_->thresholds.capacity() + tables_->levels.capacity() + tables_->cells.capacity()) *
-             sizeof(int16_t) +
-         tables_->first_codes.capacity();
 }
 
 }  // namespace turboquant

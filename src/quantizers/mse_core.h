@@ -79,9 +79,9 @@ class MseCore {
   // digits, times the row's scale, is multiplied by: 0 for a zero query.
   double QueryDigits(const float* rotated, const QueryDigitRow& digits) const;
 
-  // Bytes held by this head's rotation, and by the tables that all heads share.
-  size_t RotationBytes() const;
-  size_t TableBytes() const;
+  // Bytes held by this head's rotation, and by the tables that all heads share, as allocated.
+  size_t RotationBytes() const { return rotation_bytes_; }
+  size_t TableBytes() const { return table_bytes_; }
 
  private:
   struct Tables;
@@ -103,7 +103,9 @@ class MseCore {
   const kernels::KernelTable* kernels_ = nullptr;
   std::shared_ptr<const Tables> tables_;      // of all streams
   std::shared_ptr<const Rotation> rotation_;  // shared with copies: encode_plan_ points into it
-  kernels::EncodePlan encode_plan_{};         // the tables' plan with this rotation
+  size_t table_bytes_ = 0;
+  size_t rotation_bytes_ = 0;
+  kernels::EncodePlan encode_plan_{};  // the tables' plan with this rotation
   uint64_t fingerprint_ = 0;
 };
 

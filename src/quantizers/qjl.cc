@@ -6,6 +6,7 @@
 #include <numbers>
 
 #include "src/base/checked.h"
+#include "src/base/counted_shared.h"
 #include "src/base/failure.h"
 #include "src/base/random.h"
 #include "src/base/try.h"
@@ -147,25 +148,23 @@ Result<QjlSketch> QjlSketch::Create(const QjlOptions& options) {
   sketch.options_.sketch_rows = sketch_rows;
   if (options.kind == SketchKind::kGaussian) {
     TQ_TRY(std::vector<float> matrix, MakeGaussian(options, sketch_rows));
-    sketch.matrix_ = std::make_shared<const std::vector<float>>(std::move(matrix));
+    sketch.held_bytes_ = matrix.capacity() * sizeof(float);
+    sketch.matrix_ =
+        MakeCountedShared<const std::vector<float>>(sketch.held_bytes_, std::move(matrix));
   } else {
     std::vector<Rotation> rotations;
     for (size_t which = 0; which < CeilDivide(sketch_rows, options.dim); ++which) {
       TQ_TRY(Rotation rotation, Rotation::Create(StackedRotation(options, which)));
+      sketch.held_bytes_ += rotation.HeldBytes();
       rotations.push_back(std::move(rotation));
     }
-    sketch.rotations_ = std::make_shared<const std::vector<Rotation>>(std::move(rotations));
+    sketch.held_bytes_ += rotations.capacity() * sizeof(Rotation);
+    sketch.rotations_ =
+        MakeCountedShared<const std::vector<Rotation>>(sketch.held_bytes_, std::move(rotations));
   }
   sketch.estimator_constant_ = EstimatorConstant(sketch.options_);
   sketch.fingerprint_ = SketchFingerprint(sketch.options_);
   return sketch;
-}
-
-size_t QjlSketch::HeldBytes() const {
-  if (matrix_) return sizeof(*matrix_) + matrix_->capacity() * sizeof(float);
-  size_t bytes = sizeof(*rotations_) + rotations_->capacity() * sizeof(Rotation);
-  for (const Rotation& rotation : *rotations_) bytes += rotation.HeldBytes();
-  return bytes;
 }
 
 SignRows QjlSketch::MakeRows() const {
