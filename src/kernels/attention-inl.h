@@ -6,6 +6,8 @@
 #define TURBOQUANT_SRC_KERNELS_ATTENTION_INL_H_
 #endif
 
+#include <hwy/cache_control.h>
+
 #include <algorithm>
 #include <limits>
 
@@ -148,8 +150,9 @@ HWY_NOINLINE void AccumulateQueries(const ScorePlan& plan, const uint8_t* blocks
                                     const float* keep, const float* gain, float* sums,
                                     size_t stride) {
   using Decoder = LevelDecoder<kBits>;
-  constexpr bool kWide = HWY_TARGET == HWY_AVX2 && kDigits == 2 && kQueries >= 4;
+  constexpr bool kWide = HWY_TARGET == HWY_AVX2 && kDigits == 2;
   constexpr size_t kRows = kWide ? kQueries : kQueries * kDigits;
+  constexpr size_t kVectors = kRows <= 4 ? 2 : 1;
   constexpr size_t kUnits = 16 / Decoder::kUnitQuads;
   const DI32 di;
   const size_t tokens = kValueBlockRows * block_count;
@@ -162,16 +165,18 @@ HWY_NOINLINE void AccumulateQueries(const ScorePlan& plan, const uint8_t* blocks
   alignas(64) int16_t wide[kWide ? kQueries * kBlockTokens : 1];
   if constexpr (kWide) WidenDigits<kQueries>(as_queries, 0, tokens, wide);
 #endif
-  for (size_t j = 0; j < plan.dim; j += kFloats) {
+  for (size_t j = 0; j < plan.dim; j += kVectors * kFloats) {
     const uint8_t* lines = blocks + j / kLanes * ValueGroupBytes(kBits) + 4 * (j % kLanes);
-    VI32 totals[1][kRows];
-    for (VI32& total : totals[0]) total = hn::Zero(di);
+    VI32 totals[kVectors][kRows];
+    for (auto& vector : totals) {
+      for (VI32& total : vector) total = hn::Zero(di);
+    }
     for (size_t block = 0; block < block_count;
          ++block, lines += ValueBlockBytes(plan.dim, kBits)) {
 #if HWY_TARGET == HWY_AVX2
       if constexpr (kWide) {
-        SumLanesWide<kBits, kQueries, 1>(decoder, lines, kUnits, wide + block * kValueBlockRows,
-                                         tokens, totals);
+        SumLanesWide<kBits, kQueries, kVectors>(decoder, lines, kUnits,
+                                                wide + block * kValueBlockRows, tokens, totals);
         continue;
       }
 #endif
@@ -181,15 +186,18 @@ HWY_NOINLINE void AccumulateQueries(const ScorePlan& plan, const uint8_t* blocks
           const int8_t* digits = r < kQueries ? as_queries.high : as_queries.low;
           rows[r] = digits + r % kQueries * kBlockTokens + block * kValueBlockRows;
         }
-        SumLanes<kBits, kRows, 1, Unsigned::kDigits>(decoder, lines, kUnits, rows, totals);
+        SumLanes<kBits, kRows, kVectors, Unsigned::kDigits>(decoder, lines, kUnits, rows, totals);
       }
     }
-    if constexpr (!kWide && kDigits == 2) {
-      for (size_t q = 0; q < kQueries; ++q)
-        totals[0][q] = hn::Add(hn::ShiftLeft<7>(totals[0][q]), totals[0][kQueries + q]);
+    for (size_t v = 0; v < kVectors && j + v * kFloats < plan.dim; ++v) {
+      if constexpr (!kWide && kDigits == 2) {
+        for (size_t q = 0; q < kQueries; ++q)
+          totals[v][q] = hn::Add(hn::ShiftLeft<7>(totals[v][q]), totals[v][kQueries + q]);
+      }
+      const size_t at = j + v * kFloats;
+      StoreSums<kQueries>(totals[v], keep + first, gain + first, plan.dim - at,
+                          sums + first * stride + at, stride);
     }
-    StoreSums<kQueries>(totals[0], keep + first, gain + first, plan.dim - j,
-                        sums + first * stride + j, stride);
   }
 }
 
@@ -238,12 +246,12 @@ inline void AccumulateValues(const ScorePlan& plan, const uint8_t* blocks, size_
                                           sums);
 }
 
-// Elements [j, j + kFloats) of row t, zero from dim on.
-template <ExactType kType>
+// Elements [j, j + kFloats) of row t, zero from dim on. kWhole: dim is a multiple of 32.
+template <ExactType kType, bool kWhole>
 HWY_INLINE VF LoadExact(const ExactRows& rows, size_t t, size_t j) {
   const DF d;
   const size_t at = t * rows.stride + j;
-  if (HWY_LIKELY(j + kFloats <= rows.dim)) {
+  if (kWhole || HWY_LIKELY(j + kFloats <= rows.dim)) {
     if constexpr (kType == ExactType::kF32)
       return hn::LoadU(d, static_cast<const float*>(rows.rows) + at);
     return LoadF16(static_cast<const uint16_t*>(rows.rows) + at);
@@ -257,11 +265,12 @@ HWY_INLINE VF LoadExact(const ExactRows& rows, size_t t, size_t j) {
     return LoadF16(last);
 }
 
+template <bool kWhole>
 HWY_INLINE VF LoadQuery(const float* query, size_t j, size_t dim) {
-  return LoadExact<ExactType::kF32>({query, ExactType::kF32, 0, dim}, 0, j);
+  return LoadExact<ExactType::kF32, kWhole>({query, ExactType::kF32, 0, dim}, 0, j);
 }
 
-template <ExactType kType, size_t kQueries>
+template <ExactType kType, bool kWhole, size_t kQueries>
 HWY_NOINLINE void ScoreExactQueries(const ExactRows& rows, size_t count,
                                     const QueryRows<const float>& queries, size_t first,
                                     const QueryRows<float>& scores) {
@@ -274,11 +283,11 @@ HWY_NOINLINE void ScoreExactQueries(const ExactRows& rows, size_t count,
     for (size_t j = 0; j < rows.dim; j += 16) {
       for (size_t v = 0; v < kLaneVectors; ++v) {
         const size_t at = j + v * kFloats;
-        if (at >= rows.dim) break;
-        const VF row = LoadExact<kType>(rows, t, at);
+        if (!kWhole && at >= rows.dim) break;
+        const VF row = LoadExact<kType, kWhole>(rows, t, at);
         for (size_t q = 0; q < kQueries; ++q) {
-          lanes[q][v] =
-              hn::MulAdd(LoadQuery(query + q * queries.stride, at, rows.dim), row, lanes[q][v]);
+          lanes[q][v] = hn::MulAdd(LoadQuery<kWhole>(query + q * queries.stride, at, rows.dim), row,
+                                   lanes[q][v]);
         }
       }
     }
@@ -287,10 +296,16 @@ HWY_NOINLINE void ScoreExactQueries(const ExactRows& rows, size_t count,
   }
 }
 
+template <ExactType kType>
+HWY_INLINE void PrefetchExact(const ExactRows& rows, size_t t, size_t j) {
+  constexpr size_t kBytes = kType == ExactType::kF32 ? 4 : 2;
+  hwy::Prefetch(static_cast<const uint8_t*>(rows.rows) + (t * rows.stride + j) * kBytes);
+}
+
 // Tokens in groups that stay in L1 while the dims are gone through.
 inline constexpr size_t kExactTokens = 64;
 
-template <ExactType kType, size_t kQueries>
+template <ExactType kType, bool kWhole, size_t kQueries>
 HWY_NOINLINE void AccumulateExactQueries(const ExactRows& rows, size_t count,
                                          const QueryRows<const float>& weights, size_t first,
                                          const float* keep, const QueryRows<float>& sums) {
@@ -309,10 +324,12 @@ HWY_NOINLINE void AccumulateExactQueries(const ExactRows& rows, size_t count,
           total[q][v] = hn::LoadU(d, partial + q * padded + j + v * kFloats);
       }
       for (size_t t = begin; t < end; ++t) {
+        // The hardware does not foresee the next group in columns of 32 bytes.
+        if (kWhole) PrefetchExact<kType>(rows, t + kExactTokens, j);
         VF row[kVectors];
         for (size_t v = 0; v < kVectors; ++v) {
           const size_t at = j + v * kFloats;
-          row[v] = at < rows.dim ? LoadExact<kType>(rows, t, at) : hn::Zero(d);
+          row[v] = kWhole || at < rows.dim ? LoadExact<kType, kWhole>(rows, t, at) : hn::Zero(d);
         }
         for (size_t q = 0; q < kQueries; ++q) {
           const VF weight = hn::Set(d, weights.data[(first + q) * weights.stride + t]);
@@ -333,31 +350,38 @@ HWY_NOINLINE void AccumulateExactQueries(const ExactRows& rows, size_t count,
   }
 }
 
-// Calls pass.operator()<type, queries>(first) for all queries, four at a time.
+// Calls pass.operator()<type, whole, queries>(first) for all queries, four at a time.
 template <class Pass>
 HWY_INLINE void ForExactQueries(const ExactRows& rows, size_t query_count, const Pass& pass) {
-  const auto all = [&]<ExactType kType>() {
+  const auto all = [&]<ExactType kType, bool kWhole>() {
     size_t first = 0;
-    for (; query_count - first >= 4; first += 4) pass.template operator()<kType, 4>(first);
-    for (; first < query_count; ++first) pass.template operator()<kType, 1>(first);
+    for (; query_count - first >= 4; first += 4) pass.template operator()<kType, kWhole, 4>(first);
+    for (; first < query_count; ++first) pass.template operator()<kType, kWhole, 1>(first);
   };
-  if (rows.type == ExactType::kF32) return all.template operator()<ExactType::kF32>();
-  all.template operator()<ExactType::kF16>();
+  const bool whole = rows.dim % 32 == 0;
+  if (rows.type == ExactType::kF32) {
+    return whole ? all.template operator()<ExactType::kF32, true>()
+                 : all.template operator()<ExactType::kF32, false>();
+  }
+  return whole ? all.template operator()<ExactType::kF16, true>()
+               : all.template operator()<ExactType::kF16, false>();
 }
 
 inline void ScoreExact(const ExactRows& rows, size_t count, const QueryRows<const float>& queries,
                        size_t query_count, const QueryRows<float>& scores) {
-  ForExactQueries(rows, query_count, [&]<ExactType kType, size_t kQueries>(size_t first) {
-    ScoreExactQueries<kType, kQueries>(rows, count, queries, first, scores);
-  });
+  ForExactQueries(rows, query_count,
+                  [&]<ExactType kType, bool kWhole, size_t kQueries>(size_t first) {
+                    ScoreExactQueries<kType, kWhole, kQueries>(rows, count, queries, first, scores);
+                  });
 }
 
 inline void AccumulateExact(const ExactRows& rows, size_t count,
                             const QueryRows<const float>& weights, size_t query_count,
                             const float* keep, const QueryRows<float>& sums) {
-  ForExactQueries(rows, query_count, [&]<ExactType kType, size_t kQueries>(size_t first) {
-    AccumulateExactQueries<kType, kQueries>(rows, count, weights, first, keep, sums);
-  });
+  ForExactQueries(
+      rows, query_count, [&]<ExactType kType, bool kWhole, size_t kQueries>(size_t first) {
+        AccumulateExactQueries<kType, kWhole, kQueries>(rows, count, weights, first, keep, sums);
+      });
 }
 
 inline void Merge(SoftmaxState& into, float* into_sums, const SoftmaxState& from,
@@ -427,7 +451,8 @@ inline float FrameQuery(const FramePlan& plan, const float* query, float* out) {
     for (VF& lane : lanes) lane = hn::Zero(d);
     for (size_t j = 0; j < plan.dim; j += kFloats) {
       VF& lane = lanes[j / kFloats % kLaneVectors];
-      lane = hn::MulAdd(LoadQuery(out, j, plan.dim), LoadQuery(plan.center, j, plan.dim), lane);
+      lane = hn::MulAdd(LoadQuery<false>(out, j, plan.dim),
+                        LoadQuery<false>(plan.center, j, plan.dim), lane);
     }
     offset = AddLanes(lanes);
   }

@@ -184,15 +184,25 @@ HWY_INLINE void SumLanesWide(const LevelDecoder<kBits>& decoder, const uint8_t* 
   }
 }
 
-// Digits of queries [first, first + kQueries) in the order SumLanesWide reads.
+// Digits of queries [first, first + kQueries) in the order SumLanesWide reads; padded_dim is a
+// multiple of 16.
 template <size_t kQueries>
-void WidenDigits(const QueryDigits& queries, size_t first, size_t padded_dim, int16_t* wide) {
+HWY_INLINE void WidenDigits(const QueryDigits& queries, size_t first, size_t padded_dim,
+                            int16_t* wide) {
+  const hn::FixedTag<int8_t, 16> d8;
+  const DI16 d16;
+  alignas(16) static constexpr int8_t kOrder[16] = {0, 2,  1, 3,  4,  6,  5,  7,
+                                                    8, 10, 9, 11, 12, 14, 13, 15};
+  const auto order = hn::Load(d8, kOrder);
+  const auto widen = [&](const int8_t* digits) HWY_ATTR {
+    return hn::PromoteTo(d16, hn::TableLookupBytes(hn::LoadU(d8, digits), order));
+  };
   for (size_t q = 0; q < kQueries; ++q) {
     const int8_t* high = queries.high + (first + q) * queries.stride;
     const int8_t* low = queries.low + (first + q) * queries.stride;
-    for (size_t j = 0; j < padded_dim; ++j) {
-      const size_t place = j % 4 == 1 || j % 4 == 2 ? 3 - j % 4 : j % 4;
-      wide[q * padded_dim + j / 4 * 4 + place] = static_cast<int16_t>(128 * high[j] + low[j]);
+    for (size_t j = 0; j < padded_dim; j += 16) {
+      const VI16 both = hn::Add(hn::ShiftLeft<7>(widen(high + j)), widen(low + j));
+      hn::StoreU(both, d16, wide + q * padded_dim + j);
     }
   }
 }
@@ -223,18 +233,18 @@ HWY_NOINLINE void ScoreQueries(const ScorePlan& plan, const uint8_t* blocks, siz
                                const RowScales& scales, const QueryDigits& queries, size_t first,
                                float* scores, size_t score_stride) {
   using Decoder = LevelDecoder<kBits>;
-  constexpr bool kWide =
-      HWY_TARGET == HWY_AVX2 && kDigits == 2 && kQueries >= 4;  // else widening costs more
+  constexpr bool kWide = HWY_TARGET == HWY_AVX2 && kDigits == 2;
   constexpr size_t kRows = kWide ? kQueries : kQueries * kDigits;
-  constexpr size_t kVectors = kRows <= 2 ? 2 : 1;  // sums, levels and tables fit 16 registers
+  constexpr size_t kVectors = kRows <= 2 || kWide ? 2 : 1;
   const DI32 di;
   const size_t units = CeilDivide(CeilDivide(plan.dim, 4), Decoder::kUnitQuads);
   const size_t padded_dim = 4 * units * Decoder::kUnitQuads;
   const Decoder decoder(plan, kWide ? 0 : kLevelOffset);
   const DigitRows<kQueries, kDigits> digits(queries, first, padded_dim);
 #if HWY_TARGET == HWY_AVX2
-  Scratch<int16_t> wide(kWide ? kQueries * padded_dim : 0);
-  if constexpr (kWide) WidenDigits<kQueries>(queries, first, padded_dim, wide.data());
+  const size_t wide_stride = RoundUp(padded_dim, 16);
+  Scratch<int16_t> wide(kWide ? kQueries * wide_stride : 0);
+  if constexpr (kWide) WidenDigits<kQueries>(queries, first, wide_stride, wide.data());
 #endif
   const size_t block_bytes = KeyBlockBytes(plan.dim, kBits);
   for (size_t block = 0; block < block_count; ++block) {
@@ -247,7 +257,7 @@ HWY_NOINLINE void ScoreQueries(const ScorePlan& plan, const uint8_t* blocks, siz
       }
 #if HWY_TARGET == HWY_AVX2
       if constexpr (kWide) {
-        SumLanesWide<kBits, kQueries, kVectors>(decoder, lines, units, wide.data(), padded_dim,
+        SumLanesWide<kBits, kQueries, kVectors>(decoder, lines, units, wide.data(), wide_stride,
                                                 sums);
       } else {
         SumLanes<kBits, kRows, kVectors>(decoder, lines, units, digits.row, sums);
