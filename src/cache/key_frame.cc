@@ -1,9 +1,9 @@
 #include "src/cache/key_frame.h"
 
 #include <algorithm>
-#include <cassert>
-#include <cmath>
 #include <span>
+
+#include "src/cache/page_frame.h"
 
 namespace turboquant {
 namespace {
@@ -13,16 +13,6 @@ const float* DataOrNull(std::span<const float> numbers) {
 }
 
 }  // namespace
-
-void MakeTurns(const RopeParameters& rope, uint64_t position, std::span<float> turns) {
-  const size_t pairs = rope.inverse_frequencies.size();
-  assert(turns.size() == 2 * pairs);
-  for (size_t i = 0; i < pairs; ++i) {
-    const double angle = static_cast<double>(position) * rope.inverse_frequencies[i];
-    turns[i] = static_cast<float>(std::cos(angle));
-    turns[pairs + i] = static_cast<float>(std::sin(angle));
-  }
-}
 
 KeyFrame::KeyFrame(const kernels::KernelTable& table, const KeyMap* map, size_t head,
                    const float* turns, size_t rotary_dim, RopePairing pairing, size_t head_dim)
@@ -73,15 +63,8 @@ void KeyFrame::Undo(float* row) {
   if (inverse_transpose_ != nullptr) Multiply(inverse_transpose_, /*transposed=*/true, row);
   for (size_t j = 0; j < plan_.dim && inverse_scale_ != nullptr; ++j) row[j] *= inverse_scale_[j];
   for (size_t j = 0; j < plan_.dim && plan_.center != nullptr; ++j) row[j] += plan_.center[j];
-  const size_t pairs = plan_.rotary_dim / 2;
-  for (size_t i = 0; i < pairs; ++i) {
-    float& first = row[plan_.interleaved ? 2 * i : i];
-    float& second = row[plan_.interleaved ? 2 * i + 1 : i + pairs];
-    const float x = first;
-    const float y = second;
-    first = x * plan_.cosines[i] - y * plan_.sines[i];
-    second = y * plan_.cosines[i] + x * plan_.sines[i];
-  }
+  const RopePairing pairing = plan_.interleaved ? RopePairing::kInterleaved : RopePairing::kHalf;
+  TurnForward({plan_.cosines, plan_.rotary_dim}, pairing, row);
 }
 
 }  // namespace turboquant

@@ -3,8 +3,6 @@
 #define TURBOQUANT_SRC_CACHE_KEY_FRAME_H_
 
 #include <cstddef>
-#include <cstdint>
-#include <span>
 #include <vector>
 
 #include "src/kernels/attention.h"
@@ -13,10 +11,6 @@
 #include "turboquant/key_map.h"
 
 namespace turboquant {
-
-// What turns the frame of a page whose first token stands at `position`: cosines, then sines, of
-// the angles, rounded once from double; turns[rotary_dim].
-void MakeTurns(const RopeParameters& rope, uint64_t position, std::span<float> turns);
 
 // Of one page and head. Holds scratch: one thread at a time.
 class KeyFrame {

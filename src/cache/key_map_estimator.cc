@@ -11,7 +11,7 @@
 #include "src/base/try.h"
 #include "src/cache/attention_weights.h"
 #include "src/cache/check_heads.h"
-#include "src/cache/key_frame.h"
+#include "src/cache/page_frame.h"
 #include "src/cache/weighted_moment.h"
 #include "src/math/balanced_map.h"
 #include "src/quantizers/direction.h"
@@ -81,7 +81,7 @@ class HeadStatistics {
                         keys_.end());
     for (size_t page = 0; page < pages; ++page) {
       const std::span<float> rows = std::span(framed_keys_).subspan(page * kPageTokens * dim_);
-      TurnBack(page, rows.first(std::min(rows.size(), kPageTokens * dim_)));
+      IntoFrame(page, rows.first(std::min(rows.size(), kPageTokens * dim_)));
     }
   }
 
@@ -116,10 +116,10 @@ class HeadStatistics {
   size_t FirstToken(size_t page) const { return options_.sinks + page * kPageTokens; }
 
   // Rows into the frame of the page.
-  void TurnBack(size_t page, std::span<float> rows) const {
-    KeyFrame frame(FastestKernels(), nullptr, 0, turns_[page].data(), options_.rope.rotary_dim(),
-                   options_.rope.pairing, dim_);
-    for (size_t i = 0; i < rows.size(); i += dim_) frame.Apply(&rows[i], &rows[i]);
+  void IntoFrame(size_t page, std::span<float> rows) const {
+    for (size_t i = 0; i < rows.size(); i += dim_) {
+      TurnBack(turns_[page], options_.rope.pairing, &rows[i]);
+    }
   }
 
   bool AddQueries(std::span<const size_t> chosen,
@@ -157,7 +157,7 @@ class HeadStatistics {
         std::lower_bound(chosen.begin(), chosen.end(), FirstToken(page)) - chosen.begin());
     const std::span<const float> later = queries.subspan(first * dim_);
     std::vector<float> framed(later.begin(), later.end());
-    TurnBack(page, framed);
+    IntoFrame(page, framed);
     query_moment_.Add({framed.data(), chosen.size() - first, dim_}, weights.subspan(first));
   }
 

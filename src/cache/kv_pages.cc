@@ -8,7 +8,7 @@
 #include <utility>
 
 #include "src/base/checked.h"
-#include "src/cache/key_frame.h"
+#include "src/cache/page_frame.h"
 
 namespace turboquant {
 

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "src/cache/key_frame.h"
+#include "src/cache/page_frame.h"
 #include "src/quantizers/direction.h"
 #include "tests/cache/key_statistics.h"
 
@@ -63,12 +64,10 @@ double MetThroughTheMap(const KeyMap& map, size_t head, const RopeParameters& ro
                         const std::vector<double>& key, const std::vector<double>& query) {
   std::vector<float> turns(rope.rotary_dim());
   MakeTurns(rope, base, turns);
-  KeyFrame frame(FastestKernels(), nullptr, 0, turns.data(), rope.rotary_dim(), rope.pairing,
-                 key.size());
   std::vector<float> turned_key(key.begin(), key.end());
   std::vector<float> turned_query(query.begin(), query.end());
-  frame.Apply(turned_key.data(), turned_key.data());
-  frame.Apply(turned_query.data(), turned_query.data());
+  TurnBack(turns, rope.pairing, turned_key.data());
+  TurnBack(turns, rope.pairing, turned_query.data());
   std::vector<double> k(turned_key.begin(), turned_key.end());
   const std::vector<double> q(turned_query.begin(), turned_query.end());
   double offset = 0.0;
@@ -121,15 +120,6 @@ TEST(KeyMapTest, FramesAreUndone) {
       for (size_t j = 0; j < kDim; ++j) EXPECT_NEAR(row[j], key[j], 2e-5) << j;
     }
   }
-}
-
-TEST(RopeParametersTest, TheUsualFrequencies) {
-  const RopeParameters rope = RopeParameters::FromTheta(10000.0, 8);
-  ASSERT_EQ(rope.rotary_dim(), 8u);
-  EXPECT_EQ(rope.inverse_frequencies[0], 1.0);
-  EXPECT_NEAR(rope.inverse_frequencies[1], 0.1, 1e-16);
-  EXPECT_NEAR(rope.inverse_frequencies[3], 1e-3, 1e-18);
-  EXPECT_EQ(rope.pairing, RopePairing::kHalf);
 }
 
 TEST(KeyMapTest, HoldsTheNumbersGiven) {
