@@ -110,7 +110,7 @@ std::vector<uint16_t> ChooseChannels(const PackFormat& format, bool values,
     std::vector<float> rows;
     size_t tokens = 0;
     for (size_t i = 0; i < span.pages.size() && tokens < kKeyMapMaxTokens; ++i) {
-      const size_t count = std::min(span.End(i) - span.Begin(i), kKeyMapMaxTokens - tokens);
+      const size_t count = span.End(i) - span.Begin(i);
       const std::vector<float> framed =
           FramedRows(format, values, head, pending, span.pages[i], span.Token(i), count);
       rows.insert(rows.end(), framed.begin(), framed.end());

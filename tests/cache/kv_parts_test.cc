@@ -266,7 +266,7 @@ TEST(KvPartsTest, PreparedQueriesScoreTheDecodedKeys) {
         }
         for (size_t r = 0; r < 32; ++r) {
           const double exact = test::Dot(query[0], decoded[r]);
-          const double bound = 2e-3 * test::Norm(query[0]) * test::Norm(decoded[r]);
+          const double bound = 3e-4 * test::Norm(query[0]) * test::Norm(decoded[r]);
           EXPECT_NEAR(scores[r], exact, bound) << options.bits << " row " << r;
         }
       }
