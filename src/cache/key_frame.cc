@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <span>
 
+#include "src/cache/page_frame.h"
+
 namespace turboquant {
 namespace {
 
@@ -61,15 +63,8 @@ void KeyFrame::Undo(float* row) {
   if (inverse_transpose_ != nullptr) Multiply(inverse_transpose_, /*transposed=*/true, row);
   for (size_t j = 0; j < plan_.dim && inverse_scale_ != nullptr; ++j) row[j] *= inverse_scale_[j];
   for (size_t j = 0; j < plan_.dim && plan_.center != nullptr; ++j) row[j] += plan_.center[j];
-  const size_t pairs = plan_.rotary_dim / 2;
-  for (size_t i = 0; i < pairs; ++i) {
-    float& first = row[plan_.interleaved ? 2 * i : i];
-    float& second = row[plan_.interleaved ? 2 * i + 1 : i + pairs];
-    const float x = first;
-    const float y = second;
-    first = x * plan_.cosines[i] - y * plan_.sines[i];
-    second = y * plan_.cosines[i] + x * plan_.sines[i];
-  }
+  const RopePairing pairing = plan_.interleaved ? RopePairing::kInterleaved : RopePairing::kHalf;
+  TurnForward({plan_.cosines, plan_.rotary_dim}, pairing, row);
 }
 
 }  // namespace turboquant

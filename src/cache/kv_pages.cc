@@ -3,12 +3,12 @@
 #include <algorithm>
 #include <atomic>
 #include <cassert>
-#include <cmath>
 #include <cstring>
 #include <new>
 #include <utility>
 
 #include "src/base/checked.h"
+#include "src/cache/page_frame.h"
 
 namespace turboquant {
 
@@ -47,11 +47,7 @@ PageRef PageRef::Make(size_t page_bytes, uint64_t base, const RopeParameters* ro
   const size_t pairs = rope == nullptr ? 0 : rope->inverse_frequencies.size();
   PageRef page = Allocate(page_bytes, 2 * pairs, base);
   std::memset(page.bytes(), 0, page_bytes);
-  for (size_t i = 0; i < pairs; ++i) {
-    const double angle = static_cast<double>(base) * rope->inverse_frequencies[i];
-    page.turns()[i] = static_cast<float>(std::cos(angle));
-    page.turns()[pairs + i] = static_cast<float>(std::sin(angle));
-  }
+  if (pairs != 0) MakeTurns(*rope, base, {page.turns(), 2 * pairs});
   return page;
 }
 
