@@ -28,6 +28,18 @@ KvCacheOptions Options(const Shape& shape, KvSideOptions keys, KvSideOptions val
   return options;
 }
 
+// Page frames with a diagonal map of arbitrary numbers.
+void UseFrames(KvCacheOptions& options) {
+  const size_t heads = options.format.kv_heads;
+  const size_t dim = options.format.head_dim;
+  const std::vector<float> center(heads * dim, 0.1f);
+  const std::vector<float> scale(heads * dim, 1.25f);
+  auto map = KeyMap::FromNumbers(KeyMapKind::kDiagonal, heads, dim, center, scale);
+  options.known_key_map = std::make_shared<const KeyMap>(*std::move(map));
+  options.key_map = KeyMapKind::kDiagonal;
+  options.rope = RopeParameters::FromTheta(10000.0, dim);
+}
+
 KvSideOptions Side(int64_t bits) {
   if (bits == 16) return {.method = KvMethod::kF16};
   if (bits == 32) return {.method = KvMethod::kF32};
@@ -82,8 +94,9 @@ void Attention(benchmark::State& state) {
   const Shape shape = {static_cast<size_t>(state.range(7)), 8, static_cast<size_t>(state.range(3)),
                        static_cast<size_t>(state.range(2))};
   const size_t query_tokens = static_cast<size_t>(state.range(6));
-  const KvCache cache =
-      Fill(Options(shape, Side(state.range(0)), Side(state.range(1))), shape.tokens);
+  KvCacheOptions cache_options = Options(shape, Side(state.range(0)), Side(state.range(1)));
+  if (state.range(8) != 0) UseFrames(cache_options);
+  const KvCache cache = Fill(cache_options, shape.tokens);
   const auto queries = NormalRows(query_tokens * shape.query_heads, shape.head_dim, 3);
   std::vector<float> outputs(queries.size());
   AttendOptions options;
@@ -101,18 +114,26 @@ void Attention(benchmark::State& state) {
   Report(state, shape, query_tokens, cache.format().BytesPerToken());
 }
 BENCHMARK(Attention)
-    ->ArgNames({"key", "value", "tokens", "heads", "digits", "threads", "rows", "dim"})
-    ->ArgsProduct({{4}, {4}, {1024, 4096, 32768}, {32}, {2}, {1}, {1}, {128}})
-    ->ArgsProduct({{16}, {16}, {1024, 4096, 32768}, {32}, {2}, {1}, {1}, {128}})
-    ->ArgsProduct({{32}, {32}, {4096}, {32}, {2}, {1}, {1}, {128}})
-    ->ArgsProduct({{3}, {3}, {4096}, {32}, {2}, {1}, {1}, {128}})
-    ->ArgsProduct({{2}, {2}, {4096}, {32}, {2}, {1}, {1}, {128}})
-    ->ArgsProduct({{8}, {4}, {4096}, {32}, {2}, {1}, {1}, {128}})
-    ->ArgsProduct({{4}, {4}, {4096}, {32}, {1}, {1}, {1}, {128}})
-    ->ArgsProduct({{4, 16}, {4, 16}, {4096}, {8, 64}, {2}, {1}, {1}, {128}})
-    ->ArgsProduct({{4}, {4}, {4096}, {32}, {2}, {1}, {1}, {64, 256}})
-    ->ArgsProduct({{4, 16}, {4}, {32768}, {32}, {2}, {2}, {1}, {128}})
-    ->ArgsProduct({{4}, {4}, {4096}, {32}, {2}, {1}, {64}, {128}});
+    ->ArgNames({"key", "value", "tokens", "heads", "digits", "threads", "rows", "dim", "frames"})
+    // Length, beside f16.
+    ->ArgsProduct({{4}, {4}, {1024, 4096, 32768, 131072}, {32}, {2}, {1}, {1}, {128}, {0}})
+    ->ArgsProduct({{16}, {16}, {1024, 4096, 32768}, {32}, {2}, {1}, {1}, {128}, {0}})
+    ->ArgsProduct({{32}, {32}, {4096}, {32}, {2}, {1}, {1}, {128}, {0}})
+    // Widths.
+    ->ArgsProduct({{3}, {3}, {4096, 32768}, {32}, {2}, {1}, {1}, {128}, {0}})
+    ->ArgsProduct({{2}, {2}, {4096, 32768}, {32}, {2}, {1}, {1}, {128}, {0}})
+    ->ArgsProduct({{8}, {4}, {4096, 32768}, {32}, {2}, {1}, {1}, {128}, {0}})
+    // One digit; page frames.
+    ->ArgsProduct({{4}, {4}, {4096}, {32}, {1}, {1}, {1}, {128}, {0}})
+    ->ArgsProduct({{4}, {4}, {4096}, {32}, {2}, {1}, {1}, {128}, {1}})
+    // Query heads of a KV head: 1, 4 (above) and 8.
+    ->ArgsProduct({{4}, {4}, {4096}, {8, 64}, {2}, {1}, {1}, {128}, {0}})
+    ->ArgsProduct({{16}, {16}, {4096}, {8, 64}, {2}, {1}, {1}, {128}, {0}})
+    // head_dim.
+    ->ArgsProduct({{4}, {4}, {4096}, {32}, {2}, {1}, {1}, {64, 80, 256}, {0}})
+    // Threads, prefill.
+    ->ArgsProduct({{4}, {4}, {32768}, {32}, {2}, {2}, {1}, {128}, {0}})
+    ->ArgsProduct({{4}, {4}, {4096}, {32}, {2}, {1}, {64, 512}, {128}, {0}});
 
 // The memory floor: the pages' bytes, read once.
 void ReadPages(benchmark::State& state) {

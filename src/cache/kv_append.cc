@@ -251,8 +251,8 @@ Result<void> KvCache::ObserveQueries(const HeadsView& queries) {
   TQ_CHECK(CheckNumbers("queries", queries, {}, *state.parts().kernels, {}));
   ObservedQueries& observed = state.observed;
   const size_t first = state.size();
-  if (observed.gap || observed.tokens < first) {
-    observed = {{}, 0, /*gap=*/true};
+  if (observed.tokens < first) {  // those of an earlier token are missing: all are of no use
+    observed = {};
     return {};
   }
   const size_t end = std::min(first + queries.tokens, state.options.sinks + kKeyMapMaxTokens);

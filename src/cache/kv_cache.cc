@@ -150,7 +150,6 @@ Result<void> KvCache::Truncate(size_t n) {
   if (n < state.sinks.count()) state.evicted = 0;
   state.sinks.Truncate(sinks);
   ObservedQueries& observed = state.observed;
-  if (n == 0) observed = {};
   observed.tokens = std::min(observed.tokens, n);
   observed.rows.resize(observed.tokens * state.options.query_heads * state.options.format.head_dim);
   return {};

@@ -27,7 +27,6 @@ inline constexpr double kMaxNorm = 16384.0;
 struct ObservedQueries {
   std::vector<float> rows;  // [tokens × query_heads × head_dim]
   size_t tokens = 0;
-  bool gap = false;  // those of an earlier token are missing: all are of no use
 };
 
 struct KvCache::State {

@@ -113,12 +113,15 @@ TQ_INLINE void AccumulateGroups(const LevelDecoder<kBits>& decoder, const uint8_
   constexpr size_t kRows = kQueries * kDigits;
   constexpr size_t kUnits = 16 / Decoder::kUnitQuads;
   __m512i totals[kGroups][kRows];
+#pragma GCC unroll 8
   for (size_t g = 0; g < kGroups; ++g) {
+#pragma GCC unroll 8
     for (size_t r = 0; r < kRows; ++r) totals[g][r] = _mm512_setzero_si512();
   }
   for (size_t block = 0; block < block_count; ++block, lines += block_bytes) {
     for (size_t unit = 0; unit < kUnits; ++unit) {
       __m512i levels[kGroups][Decoder::kUnitQuads];
+#pragma GCC unroll 8
       for (size_t g = 0; g < kGroups; ++g) {
         decoder(lines + g * ValueGroupBytes(kBits) + unit * Decoder::kUnitLines * kLineBytes,
                 levels[g]);
@@ -136,8 +139,10 @@ TQ_INLINE void AccumulateGroups(const LevelDecoder<kBits>& decoder, const uint8_
       }
     }
   }
+#pragma GCC unroll 8
   for (size_t g = 0; g < kGroups; ++g) {
     const __mmask16 mask = FloatsBelow(dims - 16 * g);
+#pragma GCC unroll 8
     for (size_t q = 0; q < kQueries; ++q) {
       __m512i total = totals[g][q];
       if constexpr (kDigits == 2)
@@ -235,18 +240,21 @@ TQ_INLINE void ScoreExactTokens(const ExactRows& rows, size_t t, const float* qu
                                 size_t query_stride, float* scores, size_t score_stride) {
   __m512 lanes[kTokens][kQueries];
   for (size_t i = 0; i < kTokens; ++i) {
+#pragma GCC unroll 8
     for (size_t q = 0; q < kQueries; ++q) lanes[i][q] = _mm512_setzero_ps();
   }
   for (size_t j = 0; j < rows.dim; j += 16) {
     const __mmask16 mask = FloatsBelow(rows.dim - j);
     __m512 row[kTokens];
     for (size_t i = 0; i < kTokens; ++i) row[i] = LoadExact<kType>(rows, t + i, j, mask);
+#pragma GCC unroll 8
     for (size_t q = 0; q < kQueries; ++q) {
       const __m512 x = _mm512_maskz_loadu_ps(mask, query + q * query_stride + j);
       for (size_t i = 0; i < kTokens; ++i) lanes[i][q] = _mm512_fmadd_ps(x, row[i], lanes[i][q]);
     }
   }
   for (size_t i = 0; i < kTokens; ++i) {
+#pragma GCC unroll 8
     for (size_t q = 0; q < kQueries; ++q) scores[q * score_stride + t + i] = AddLanes(lanes[i][q]);
   }
 }
@@ -272,6 +280,7 @@ void AccumulateExactQueries(const ExactRows& rows, size_t count, const float* we
     for (size_t v = 0; v < kVectors; ++v)
       mask[v] = j + 16 * v < rows.dim ? FloatsBelow(rows.dim - j - 16 * v) : __mmask16{0};
     __m512 total[kQueries][kVectors];
+#pragma GCC unroll 8
     for (size_t q = 0; q < kQueries; ++q) {
       for (size_t v = 0; v < kVectors; ++v) total[q][v] = _mm512_setzero_ps();
     }
@@ -281,12 +290,14 @@ void AccumulateExactQueries(const ExactRows& rows, size_t count, const float* we
         row[v] =
             mask[v] == 0 ? _mm512_setzero_ps() : LoadExact<kType>(rows, t, j + 16 * v, mask[v]);
       }
+#pragma GCC unroll 8
       for (size_t q = 0; q < kQueries; ++q) {
         const __m512 weight = _mm512_set1_ps(weights[q * weight_stride + t]);
         for (size_t v = 0; v < kVectors; ++v)
           total[q][v] = _mm512_fmadd_ps(weight, row[v], total[q][v]);
       }
     }
+#pragma GCC unroll 8
     for (size_t q = 0; q < kQueries; ++q) {
       for (size_t v = 0; v < kVectors && mask[v] != 0; ++v) {
         float* row = sums + q * stride + j + 16 * v;

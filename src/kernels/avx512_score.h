@@ -140,11 +140,14 @@ TQ_INLINE void ScoreBlocks(const LevelDecoder<kBits>& decoder, size_t units, siz
   using Decoder = LevelDecoder<kBits>;
   constexpr size_t kRows = kQueries * kDigits;
   __m512i sums[kBlocks][kRows];
+#pragma GCC unroll 8
   for (size_t b = 0; b < kBlocks; ++b) {
+#pragma GCC unroll 8
     for (size_t r = 0; r < kRows; ++r) sums[b][r] = _mm512_set1_epi32(start[r]);
   }
   for (size_t unit = 0; unit < units; ++unit) {
     __m512i levels[kBlocks][Decoder::kUnitQuads];
+#pragma GCC unroll 8
     for (size_t b = 0; b < kBlocks; ++b) {
       decoder(blocks + (block + b) * block_bytes + unit * Decoder::kUnitLines * kLineBytes,
               levels[b]);
@@ -161,9 +164,11 @@ TQ_INLINE void ScoreBlocks(const LevelDecoder<kBits>& decoder, size_t units, siz
       }
     }
   }
+#pragma GCC unroll 8
   for (size_t b = 0; b < kBlocks; ++b) {
     const size_t row = (block + b) * kKeyBlockRows;
     const __m512 scale = LoadScales(scales, row);
+#pragma GCC unroll 8
     for (size_t q = 0; q < kQueries; ++q) {
       __m512i sum = sums[b][q];
       if constexpr (kDigits == 2)
@@ -186,6 +191,7 @@ void ScoreQueries(const ScorePlan& plan, const uint8_t* blocks, size_t block_cou
   const size_t block_bytes = KeyBlockBytes(plan.dim, kBits);
   const int8_t* digits[kRows];
   int32_t start[kRows];  // takes the levels' offset off: -128 · sum of digits
+#pragma GCC unroll 8
   for (size_t r = 0; r < kRows; ++r) {
     digits[r] =
         (r < kQueries ? queries.high : queries.low) + (first + r % kQueries) * queries.stride;

@@ -115,6 +115,14 @@ TEST(KvFailuresTest, AppendOfRowsTooLong) {
   KvCache cache = MakeCache(Options());
   Tokens tokens(10, kHeads, kDim);
   for (float& x : tokens.keys[2 * kHeads]) x = 4096.0f;  // norm 32768, but a sink
+  ExpectRefused(cache, tokens.Keys().Slice(0, 0), tokens.Values().Slice(0, 1),
+                ErrorCode::kDimensionMismatch, "keys of 0 tokens and values of 1");
+  std::swap_ranges(tokens.keys[2 * kHeads].begin(), tokens.keys[2 * kHeads].end(),
+                   tokens.keys[4 * kHeads].begin());
+  ExpectRefused(cache, tokens.Keys(), tokens.Values(), ErrorCode::kInvalidArgument,
+                "keys[4][0] has norm 32768, more than the 16384 that can be packed");
+  std::swap_ranges(tokens.keys[2 * kHeads].begin(), tokens.keys[2 * kHeads].end(),
+                   tokens.keys[4 * kHeads].begin());
   ASSERT_TRUE(cache.Append(tokens.Keys(), tokens.Values()));
   for (float& x : tokens.values[7 * kHeads + 1]) x = 2048.5f;
   ExpectRefused(cache, tokens.Keys().Slice(4, 6), tokens.Values().Slice(4, 6),
@@ -227,6 +235,8 @@ TEST(KvFailuresTest, OtherCalls) {
   };
   EXPECT_TRUE(FailsWith(cache.Reconstruct(90, 11, out(11), out(11)), ErrorCode::kInvalidArgument,
                         "tokens 90 to 90 + 11 were asked for, there are 100"));
+  EXPECT_TRUE(FailsWith(cache.Reconstruct(90, SIZE_MAX, out(2), out(2)),
+                        ErrorCode::kInvalidArgument, "were asked for, there are 100"));
   EXPECT_TRUE(FailsWith(cache.Reconstruct(SIZE_MAX, 2, out(2), out(2)), ErrorCode::kInvalidArgument,
                         "were asked for, there are 100"));
   EXPECT_TRUE(FailsWith(cache.Reconstruct(0, 10, out(11), out(10)), ErrorCode::kDimensionMismatch,

@@ -121,6 +121,9 @@ TEST(KvFormatTest, DefaultsAreFilledIn) {
   EXPECT_EQ(first_stage.bits, 3);
   EXPECT_EQ(first_stage.scale, Scale::kNorm);
   EXPECT_EQ(first_stage.scale_search, false);
+  const std::vector<int16_t>& sign_levels = prod.parts().keys.parts[1].sign_levels;
+  EXPECT_EQ(sign_levels[0], 127);
+  EXPECT_EQ(sign_levels[1], -127);
   EXPECT_NE(prod.backend(), Backend::kAuto);
 }
 

@@ -136,11 +136,15 @@ TEST(KvKeyMapTest, FramesKeepTheirBase) {
   EXPECT_EQ(cache.view().packed_position, kFirstPosition + 4 + 300);
   expect_base(0, kFirstPosition + 4 + 256);
   expect_base(1, kFirstPosition + 4 + 512);
+  Append(cache, tokens, 600, 180);  // to a third page while the first has evicted lanes
+  EXPECT_EQ(cache.view().first_lane, 224u);
+  ASSERT_EQ(cache.view().pages.size(), 3u);
+  expect_base(2, kFirstPosition + 4 + 768);
   // A page that begins anew behind evicted tokens.
   ASSERT_TRUE(cache.Truncate(4));
-  EXPECT_EQ(cache.next_position(), kFirstPosition + 4 + 300);
+  EXPECT_EQ(cache.next_position(), kFirstPosition + 4 + 480);
   Append(cache, tokens, 0, 1);
-  expect_base(0, kFirstPosition + 4 + 300);
+  expect_base(0, kFirstPosition + 4 + 480);
   ASSERT_TRUE(cache.Truncate(2));
   Append(cache, tokens, 0, 3);
   expect_base(0, kFirstPosition + 4);
@@ -244,6 +248,11 @@ TEST(KvKeyMapTest, IsOnlyACentreWhereQueriesAreMissing) {
     Append(cache, tokens, 120, 80);
     EXPECT_EQ(cache.key_map()->fingerprint(), missing == 4 ? whole : centre) << missing;
   }
+  KvCache last_missing = MakeCache(options);
+  ASSERT_TRUE(last_missing.ObserveQueries(queries.Keys().Slice(0, 120)));
+  Append(last_missing, tokens, 0, 120);
+  Append(last_missing, tokens, 120, 80);
+  EXPECT_EQ(last_missing.key_map()->fingerprint(), centre);
   KvCacheOptions none = options;
   none.query_heads = 0;
   KvCache cache = MakeCache(none);
@@ -255,6 +264,12 @@ TEST(KvKeyMapTest, ObservedQueriesFollowTheTokens) {
   const Tokens tokens(300, kHeads, kDim);
   const Tokens queries(300, kQueryHeads, kDim, 7);
   const KvCacheOptions options = Options();
+  KvCache stale = MakeCache(options);
+  ASSERT_TRUE(stale.ObserveQueries(queries.Keys().Slice(0, 200)));
+  Append(stale, tokens, 0, 100);
+  ASSERT_TRUE(stale.Truncate(40));  // what followed is gone, its queries too
+  Append(stale, tokens, 40, 160);
+  EXPECT_EQ(stale.key_map()->fingerprint(), Expected(options, tokens, nullptr, 200).fingerprint());
   KvCache cache = MakeCache(options);
   const auto observe = [&](size_t first, size_t count) {
     ASSERT_TRUE(cache.ObserveQueries(queries.Keys().Slice(first, count)));
@@ -328,8 +343,9 @@ TEST(KvKeyMapTest, OneFrameForKeysThatWereNotTurned) {
 
 TEST(KvKeyMapTest, CachesTooSmallToPackWantNone) {
   const Tokens tokens(700, kHeads, kDim);
-  for (const size_t max_tokens : {100, 131}) {
-    KvCacheOptions options = Options();
+  for (const auto& [window, max_tokens] :
+       {std::pair<size_t, size_t>{64, 100}, {64, 131}, {0, 100}, {0, 131}}) {
+    KvCacheOptions options = Options(window);
     options.max_tokens = max_tokens;
     KvCache cache = MakeCache(options);
     EXPECT_TRUE(cache.Stats().key_map_ready);
@@ -383,6 +399,11 @@ TEST(KvKeyMapTest, ForksShareTheMap) {
   EXPECT_EQ(early.key_map(), nullptr);
   Append(early, tokens, 100, 200);
   EXPECT_EQ(CacheContents(early), CacheContents(late));
+  Append(late, tokens, 200, 100);  // to a copy of the open page, in the same frame
+  Append(early, tokens, 200, 100);
+  EXPECT_EQ(CacheContents(early), CacheContents(late));
+  EXPECT_TRUE(std::ranges::equal(std::span(late.view().pages[0].turns, kRotaryDim),
+                                 std::span(early.view().pages[0].turns, kRotaryDim)));
 }
 
 TEST(KvKeyMapTest, KnownMapsThatDoNotFit) {

@@ -17,6 +17,7 @@
 namespace {
 
 std::atomic<size_t> live_bytes = 0;  // requested and not given back
+std::atomic<size_t> peak_bytes = 0;  // the most of them since it was set
 
 // In front of what is handed out, as far from it as the alignment asks.
 struct Block {
@@ -31,7 +32,10 @@ void* Allocate(size_t size, size_t alignment) {
   const auto first = reinterpret_cast<uintptr_t>(start) + room;
   auto* bytes = reinterpret_cast<std::byte*>(first - first % alignment);
   reinterpret_cast<Block*>(bytes)[-1] = {start, size};
-  live_bytes += size;
+  const size_t live = live_bytes += size;
+  size_t peak = peak_bytes;
+  while (peak < live && !peak_bytes.compare_exchange_weak(peak, live)) {
+  }
   return bytes;
 }
 
@@ -186,6 +190,19 @@ TEST(KvStatsTest, PagesOfKnownSize) {
   EXPECT_EQ(stats.exact_bytes, 4u * 8 * 128 * 8);
   EXPECT_EQ(stats.scratch_bytes, 0u);
   EXPECT_TRUE(stats.key_map_ready);
+}
+
+TEST(KvStatsTest, TokensEvictedAtOnceTakeNoMemory) {
+  KvCacheOptions options;
+  options.format = {.head_dim = kDim, .kv_heads = kHeads};
+  options.max_tokens = 300;
+  KvCache cache = MakeCache(options);
+  const Tokens tokens(20'000, kHeads, kDim);
+  const size_t before = live_bytes;
+  peak_bytes = before;
+  test::Append(cache, tokens, 0, 20'000);
+  EXPECT_LE(cache.view().pages.size(), 2u);
+  EXPECT_LT(peak_bytes - before, 1'000'000u);  // of 2 MB in all
 }
 
 TEST(KvStatsTest, DecoderHoldsTheSumOfItsLayers) {
