@@ -2,9 +2,10 @@
 add_library(turboquant_eval STATIC
   eval/attention_errors.cc eval/attention_workload.cc eval/baseline_method.cc eval/baselines.cc
   eval/cache_measure.cc eval/cache_spec.cc eval/decoded_attention.cc eval/head_cache.cc
-  eval/machine.cc eval/measure.cc
-  eval/method.cc eval/method_names.cc eval/metrics.cc eval/position_row.cc eval/report.cc eval/result_json.cc
-  eval/result_csv.cc eval/result_groups.cc eval/result_table.cc eval/svg_axis.cc eval/svg_chart.cc eval/synthetic_workload.cc
+  eval/machine.cc eval/measure.cc eval/method.cc eval/method_names.cc eval/metrics.cc
+  eval/position_row.cc eval/report.cc eval/report_attention.cc eval/report_caches.cc
+  eval/report_methods.cc eval/result_csv.cc eval/result_groups.cc eval/result_json.cc
+  eval/result_table.cc eval/svg_axis.cc eval/svg_chart.cc eval/synthetic_workload.cc
   eval/theory.cc eval/trace_workload.cc eval/workload_methods.cc)
 target_include_directories(turboquant_eval PUBLIC ${PROJECT_SOURCE_DIR})
 # g++ 12 takes a moved-out std::expected for uninitialized.
