@@ -241,10 +241,6 @@ Result<void> ReadObserved(const SnapshotMetadata& metadata, SnapshotTensors& ten
   if (!state.AwaitsMap() || state.options.query_heads == 0) {
     return Contradiction(metadata, "queries were observed for a key map that is not awaited");
   }
-  if (kind == "gap") {
-    state.observed.gap = true;
-    return {};
-  }
   const size_t tokens = metadata.Number("observed_tokens");
   const size_t heads = state.options.query_heads;
   const size_t dim = state.options.format.head_dim;
@@ -255,7 +251,7 @@ Result<void> ReadObserved(const SnapshotMetadata& metadata, SnapshotTensors& ten
   const size_t shape[] = {tokens, heads, dim};
   const std::string name = metadata.prefix() + "observed.queries";
   TQ_TRY(const auto bytes, tensors.Get(name, TensorType::kF32, shape));
-  state.observed = {ElementsOf<float>(bytes), tokens, /*gap=*/false};
+  state.observed = {ElementsOf<float>(bytes), tokens};
   const HeadsView rows = HeadsView::TokenMajor(state.observed.rows.data(), tokens, heads, dim);
   return Blame(name, CheckNumbers("queries", rows, {}, *state.parts().kernels, {}));
 }
