@@ -58,7 +58,8 @@ class Codebook {
   std::span<const int16_t> levels() const { return levels_; }
   double step() const { return step_; }
 
-  // True when every level fits int8, so that scoring takes one digit per level.
+  // True when every |level| <= 127, so that scoring takes one digit per level: the codebooks named
+  // above, and a custom one within +-127/1024 sigma.
   bool int8_levels() const { return int8_levels_; }
 
   // Centroid i in sigma.

@@ -50,6 +50,7 @@ class DecoderCache {
   KvCacheStats Stats() const;
 
  private:
+  friend class KvSnapshot;  // src/storage: makes one of the caches of a file
   explicit DecoderCache(std::vector<KvCache> caches) : caches_(std::move(caches)) {}
   std::vector<KvCache> caches_;
 };

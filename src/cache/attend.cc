@@ -52,30 +52,17 @@ class TileTotal {
   PartialSums exact_;
 };
 
-// The queries of all tiles are read before any output is written, so that a failed call writes
-// nothing.
-Result<void> CheckFinite(const AttendPlan& plan, const HeadsView& queries, size_t tile_tokens) {
-  for (size_t head = 0; head < plan.parts->options.kv_heads; ++head) {
-    for (size_t token = 0; token < queries.tokens; token += tile_tokens) {
-      AttendTile tile(plan, head, token, std::min(tile_tokens, queries.tokens - token));
-      TQ_CHECK(tile.ReadQueries(queries));
-    }
-  }
-  return {};
-}
-
 // One tile a head: the spans are shared out, their sums merged in order.
-void AttendBySpans(const AttendPlan& plan, const HeadsView& queries, const HeadsOutput& outputs) {
+void AttendBySpans(const AttendPlan& plan, const HeadsOutput& outputs) {
   const size_t kv_heads = plan.parts->options.kv_heads;
   const size_t spans = plan.spans.size();
   std::vector<PartialSums> partials(kv_heads * spans);
   RunTasks(plan.options->parallel_for, kv_heads * spans, [&](size_t task) {
-    AttendTile tile(plan, task / spans, 0, queries.tokens);
-    (void)tile.ReadQueries(queries);  // checked
+    AttendTile tile(plan, task / spans, 0, plan.query_tokens);
     tile.Attend(plan.spans[task % spans], partials[task]);
   });
   for (size_t head = 0; head < kv_heads; ++head) {
-    AttendTile tile(plan, head, 0, queries.tokens);
+    AttendTile tile(plan, head, 0, plan.query_tokens);
     TileTotal total(plan, tile.rows());
     for (size_t span = 0; span < spans; ++span)
       total.Add(plan.spans[span], partials[head * spans + span]);
@@ -83,13 +70,11 @@ void AttendBySpans(const AttendPlan& plan, const HeadsView& queries, const Heads
   }
 }
 
-void AttendByTiles(const AttendPlan& plan, const HeadsView& queries, size_t tile_tokens,
-                   const HeadsOutput& outputs) {
-  const size_t tiles = CeilDivide(queries.tokens, tile_tokens);
+void AttendByTiles(const AttendPlan& plan, size_t tile_tokens, const HeadsOutput& outputs) {
+  const size_t tiles = CeilDivide(plan.query_tokens, tile_tokens);
   RunTasks(plan.options->parallel_for, plan.parts->options.kv_heads * tiles, [&](size_t task) {
     const size_t first = task % tiles * tile_tokens;
-    AttendTile tile(plan, task / tiles, first, std::min(tile_tokens, queries.tokens - first));
-    (void)tile.ReadQueries(queries);  // checked
+    AttendTile tile(plan, task / tiles, first, std::min(tile_tokens, plan.query_tokens - first));
     TileTotal total(plan, tile.rows());
     PartialSums partial;
     for (const AttendSpan& span : plan.spans) {
@@ -108,11 +93,10 @@ Result<void> Attend(const HeadsView& queries, const KvView& view, const AttendOp
   TQ_CHECK(CheckOutputs(outputs, queries));
   if (queries.tokens == 0) return {};
   const size_t tile_tokens = std::max<size_t>(1, kTileRows / plan.group);
-  TQ_CHECK(CheckFinite(plan, queries, tile_tokens));
   if (queries.tokens <= tile_tokens) {
-    AttendBySpans(plan, queries, outputs);
+    AttendBySpans(plan, outputs);
   } else {
-    AttendByTiles(plan, queries, tile_tokens, outputs);
+    AttendByTiles(plan, tile_tokens, outputs);
   }
   return {};
 }
@@ -128,12 +112,10 @@ Result<void> AttentionLogits(const HeadsView& queries, const KvView& view,
   }
   if (rows == 0) return {};
   const size_t tile_tokens = std::max<size_t>(1, kTileRows / plan.group);
-  TQ_CHECK(CheckFinite(plan, queries, tile_tokens));
   const size_t tiles = CeilDivide(queries.tokens, tile_tokens);
   RunTasks(options.parallel_for, plan.parts->options.kv_heads * tiles, [&](size_t task) {
     const size_t first = task % tiles * tile_tokens;
     AttendTile tile(plan, task / tiles, first, std::min(tile_tokens, queries.tokens - first));
-    (void)tile.ReadQueries(queries);  // checked
     tile.Logits(logits);
   });
   return {};

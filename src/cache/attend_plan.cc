@@ -4,9 +4,12 @@
 
 #include "src/base/failure.h"
 #include "src/base/try.h"
+#include "src/quantizers/row_reader.h"
 
 namespace turboquant {
 namespace {
+
+constexpr double kLargestQueryNorm = 0x1p40;
 
 Result<void> CheckExact(std::string_view name, const KvExactTokens& tokens, size_t head_dim) {
   if (tokens.count == 0) return {};
@@ -111,6 +114,32 @@ Result<void> CheckOptions(const AttendOptions& options, const HeadsView& queries
   return {};
 }
 
+// Rows of the queries in the order of the tiles. Errors: kNonFinite, kInvalidArgument.
+Result<void> ReadQueries(const HeadsView& queries, AttendPlan& plan) {
+  const size_t dim = plan.head_dim;
+  plan.queries.resize(queries.tokens * queries.heads * dim);
+  float* row = plan.queries.data();
+  for (size_t kv_head = 0; kv_head < queries.heads / plan.group; ++kv_head) {
+    for (size_t r = 0; r < queries.tokens * plan.group; ++r, row += dim) {
+      const size_t token = r / plan.group;
+      const size_t head = kv_head * plan.group + r % plan.group;
+      ReadRow(queries.Head(head), token, row);
+      const double norm2 = plan.kernels->norm_squared(row, dim);
+      if (!(norm2 <= kLargestQueryNorm * kLargestQueryNorm)) {
+        for (size_t j = 0; j < dim; ++j) {
+          if (std::isfinite(row[j])) continue;
+          return Fail(ErrorCode::kNonFinite, "queries[", token, "][", head, "] is ",
+                      std::isnan(row[j]) ? "NaN" : "infinite", " at column ", j);
+        }
+        return Fail(ErrorCode::kInvalidArgument, "queries[", token, "][", head, "] has norm ",
+                    std::sqrt(norm2), ", the largest taken is 2^40");
+      }
+      for (size_t j = 0; j < dim; ++j) row[j] *= plan.unit;
+    }
+  }
+  return {};
+}
+
 // Appends blocks of one kind, and the spans that they make up.
 void AddSpans(size_t first_block, bool packed, AttendPlan& plan) {
   for (size_t first = first_block; first < plan.blocks.size(); first += kSpanBlocks)
@@ -177,6 +206,7 @@ Result<AttendPlan> MakeAttendPlan(const HeadsView& queries, const KvView& view,
   AddPages(view, plan);
   AddExact(view.window, view.sinks.count + view.packed_tokens,
            view.packed_position + view.packed_tokens, plan);
+  TQ_CHECK(ReadQueries(queries, plan));
   return plan;
 }
 

@@ -49,6 +49,7 @@ struct AttendPlan {
   float unit;              // what queries are multiplied by: logit scale, times log2(e) in Attend
   float natural_per_unit;  // a logit in the unit of the scores times this is in natural units
   bool bends_logits;       // soft-cap, slopes or bias
+  std::vector<float> queries;  // times unit, [kv_heads × query_tokens × group × head_dim]
   std::vector<AttendBlock> blocks;
   std::vector<AttendSpan> spans;
 
@@ -73,8 +74,8 @@ struct AttendPlan {
   }
 };
 
-// Checks everything a caller can get wrong but the queries' numbers. `unit_per_scale` is what the
-// logits are in, per natural unit. Errors: as Attend.
+// Checks everything a caller can get wrong and reads the queries. Logits are in `unit_per_scale`
+// per natural unit. Errors: as Attend.
 [[nodiscard]] Result<AttendPlan> MakeAttendPlan(const HeadsView& queries, const KvView& view,
                                                 const AttendOptions& options,
                                                 double unit_per_scale);

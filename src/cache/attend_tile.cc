@@ -14,7 +14,6 @@ namespace turboquant {
 namespace {
 
 constexpr float kNothing = -std::numeric_limits<float>::infinity();
-constexpr double kLargestQueryNorm = 0x1p40;
 
 kernels::ExactRows RowsOf(const AttendBlock& block, bool values, size_t head, size_t head_dim) {
   const KvExactTokens& tokens = *block.exact;
@@ -54,41 +53,22 @@ AttendTile::AttendTile(const AttendPlan& plan, size_t kv_head, size_t first_toke
       kv_head_(kv_head),
       first_token_(first_token),
       rows_(tokens * plan.group),
-      digit_stride_(kernels::PaddedDim(plan.head_dim)) {
+      digit_stride_(kernels::PaddedDim(plan.head_dim)),
+      queries_(plan.queries.data() +
+               (kv_head * plan.query_tokens + first_token) * plan.group * plan.head_dim) {
   const size_t parts = plan.parts->keys.parts.size();
-  queries_.resize(rows_ * plan.head_dim);
   offsets_.assign(rows_, 0.0f);
   high_.resize(parts * rows_ * digit_stride_);
   low_.resize(plan.options->digits == 2 ? high_.size() : 0);
   factors_.resize(parts * rows_);
   framed_.resize(rows_ * plan.head_dim);
-  permuted_.resize(plan.head_dim);
+  scratch_.resize(2 * plan.head_dim);
   scores_.resize(rows_ * kPageTokens);
   part_scores_.resize(parts > 1 ? scores_.size() : 0);
   weight_high_.resize(rows_ * kPageTokens);
   weight_low_.resize(plan.options->digits == 2 ? weight_high_.size() : 0);
   keep_.resize(rows_);
   gain_.resize(rows_);
-}
-
-Result<void> AttendTile::ReadQueries(const HeadsView& queries) {
-  for (size_t r = 0; r < rows_; ++r) {
-    const RowsView of_head = queries.Head(QueryHead(r));
-    float* query = queries_.data() + r * plan_.head_dim;
-    ReadRow(of_head, QueryToken(r), query);
-    const double norm2 = plan_.kernels->norm_squared(query, plan_.head_dim);
-    if (!(norm2 <= kLargestQueryNorm * kLargestQueryNorm)) {
-      for (size_t j = 0; j < plan_.head_dim; ++j) {
-        if (std::isfinite(query[j])) continue;
-        return Fail(ErrorCode::kNonFinite, "queries[", QueryToken(r), "][", QueryHead(r), "] is ",
-                    std::isnan(query[j]) ? "NaN" : "infinite", " at column ", j);
-      }
-      return Fail(ErrorCode::kInvalidArgument, "queries[", QueryToken(r), "][", QueryHead(r),
-                  "] has norm ", std::sqrt(norm2), ", the largest taken is 2^40");
-    }
-    for (size_t j = 0; j < plan_.head_dim; ++j) query[j] *= plan_.unit;
-  }
-  return {};
 }
 
 bool AttendTile::SeesAny(const AttendBlock& block) const {
@@ -132,7 +112,7 @@ void AttendTile::Logits(const MatrixView<float>& logits) {
 void AttendTile::FrameQuery(const KvPage& page, size_t r) {
   const size_t dim = plan_.head_dim;
   const KvView& view = *plan_.view;
-  const float* query = queries_.data() + r * dim;
+  const float* query = queries_ + r * dim;
   float* framed = framed_.data() + r * dim;
   offsets_[r] = 0.0f;
   if (view.key_map == nullptr || plan_.parts->keys.exact()) {
@@ -152,15 +132,15 @@ void AttendTile::FrameQuery(const KvPage& page, size_t r) {
                                       data(map.inverse_scale(kv_head_))};
     offsets_[r] = plan_.kernels->attention->frame_query(frame, query, framed);
     if (const auto matrix = map.inverse_transpose(kv_head_); !matrix.empty()) {
-      std::copy_n(framed, dim, permuted_.data());
+      std::copy_n(framed, dim, scratch_.data());
       plan_.kernels->attention->score_exact({matrix.data(), kernels::ExactType::kF32, dim, dim},
-                                            dim, {permuted_.data(), dim}, 1, {framed, dim});
+                                            dim, {scratch_.data(), dim}, 1, {framed, dim});
     }
   }
   if (view.key_channels == nullptr) return;
   const uint16_t* channels = view.key_channels + kv_head_ * dim;
-  std::copy_n(framed, dim, permuted_.data());
-  for (size_t j = 0; j < dim; ++j) framed[j] = permuted_[channels[j]];
+  std::copy_n(framed, dim, scratch_.data());
+  for (size_t j = 0; j < dim; ++j) framed[j] = scratch_[channels[j]];
 }
 
 void AttendTile::PrepareQueries(const KvPage& page) {
@@ -174,8 +154,8 @@ void AttendTile::PrepareQueries(const KvPage& page) {
       const size_t stride = kernels::PaddedDim(parts[p].dim);
       const size_t at = p * rows_ * digit_stride_ + r * stride;
       const QueryDigitRow digits = {high_.data() + at, low_.empty() ? nullptr : low_.data() + at};
-      factors_[p * rows_ + r] = static_cast<float>(
-          PreparePartQuery(parts[p], kv_head_, framed_.data() + r * plan_.head_dim, digits));
+      factors_[p * rows_ + r] = static_cast<float>(PreparePartQuery(
+          parts[p], kv_head_, framed_.data() + r * plan_.head_dim, digits, scratch_.data()));
     }
   }
 }
@@ -187,7 +167,7 @@ void AttendTile::Score(const AttendBlock& block) {
                              : RowsOf(plan_.parts->keys, HeadBytes(*block.page), plan_.head_dim);
   std::fill(offsets_.begin(), offsets_.end(), 0.0f);
   if (block.exact != nullptr) prepared_for_ = nullptr;  // the offsets of a frame are gone
-  plan_.kernels->attention->score_exact(rows, block.end, {queries_.data(), plan_.head_dim}, rows_,
+  plan_.kernels->attention->score_exact(rows, block.end, {queries_, plan_.head_dim}, rows_,
                                         {scores_.data(), kPageTokens});
 }
 

@@ -24,10 +24,6 @@ class AttendTile {
  public:
   AttendTile(const AttendPlan& plan, size_t kv_head, size_t first_token, size_t tokens);
 
-  // Reads the tile's queries. Errors: kNonFinite naming token, head and column; kInvalidArgument
-  // for a norm above 2^40.
-  [[nodiscard]] Result<void> ReadQueries(const HeadsView& queries);
-
   size_t rows() const { return rows_; }
 
   // Attention over the span's blocks alone.
@@ -62,11 +58,11 @@ class AttendTile {
   size_t rows_;
   size_t digit_stride_;
   const KvPage* prepared_for_ = nullptr;
-  std::vector<float> queries_;  // [rows × head_dim], times plan.unit
+  const float* queries_;        // [rows × head_dim], of the plan
   std::vector<float> framed_;   // [rows × head_dim], in the frame of a page
   std::vector<float> offsets_;  // of a page's frame
-  std::vector<float> permuted_;
-  std::vector<int8_t> high_;  // per key part [rows × digit_stride_]
+  std::vector<float> scratch_;  // 2 head_dim
+  std::vector<int8_t> high_;    // per key part [rows × digit_stride_]
   std::vector<int8_t> low_;
   std::vector<float> factors_;  // per key part [rows]
   std::vector<float> scores_;   // [rows × 256]; weights after the softmax

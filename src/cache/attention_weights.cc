@@ -1,82 +1,40 @@
 #include "src/cache/attention_weights.h"
 
 #include <algorithm>
-#include <array>
-#include <bit>
 #include <cassert>
-#include <cstdint>
+#include <cmath>
+#include <limits>
+#include <numbers>
 
+#include "src/base/checked.h"
+#include "src/kernels/attention.h"
 #include "src/math/float_product.h"
+#include "src/quantizers/direction.h"
 
 namespace turboquant {
 namespace {
 
-constexpr size_t kBlock = 32;  // queries at a time: their rows stay in the second cache
-constexpr size_t kLanes = 8;   // partial results that take turns, for vectors of any width
-
-// exp(x) for x <= 0 to 2e-7, 0 below -87: a Taylor polynomial on [-ln 2 / 2, ln 2 / 2] times a
-// power of two. Plain arithmetic, which a compiler turns into vectors and no libm changes.
-float Exp(float x) {
-  constexpr float kLog2E = 1.44269504f;
-  constexpr float kLn2High = 0.693359375f;  // few bits: its multiples are exact
-  constexpr float kLn2Low = -2.12194440e-4f;
-  constexpr float kRound = 12582912.0f;  // 1.5 · 2^23: adding it rounds to an integer
-  const bool zero = x < -87.0f;
-  const float bounded = zero ? -87.0f : x;
-  const float shifted = bounded * kLog2E + kRound;
-  const float power = shifted - kRound;
-  const float r = (bounded - power * kLn2High) - power * kLn2Low;
-  float sum = 1.0f / 720.0f;
-  sum = sum * r + 1.0f / 120.0f;
-  sum = sum * r + 1.0f / 24.0f;
-  sum = sum * r + 1.0f / 6.0f;
-  sum = sum * r + 0.5f;
-  sum = sum * r + 1.0f;
-  sum = sum * r + 1.0f;
-  const uint32_t exponent = (std::bit_cast<uint32_t>(shifted) + 127u) << 23;
-  return zero ? 0.0f : sum * std::bit_cast<float>(exponent);
-}
-
-float Largest(std::span<const float> row) {
-  std::array<float, kLanes> lanes;
-  lanes.fill(row[0]);
-  const size_t whole = row.size() / kLanes * kLanes;
-  for (size_t j = 0; j < whole; j += kLanes) {
-    for (size_t l = 0; l < kLanes; ++l) lanes[l] = lanes[l] < row[j + l] ? row[j + l] : lanes[l];
-  }
-  for (size_t j = whole; j < row.size(); ++j) lanes[j - whole] = std::max(lanes[j - whole], row[j]);
-  return *std::max_element(lanes.begin(), lanes.end());
-}
-
-float Total(const std::array<float, kLanes>& sums) {
-  return ((sums[0] + sums[4]) + (sums[2] + sums[6])) + ((sums[1] + sums[5]) + (sums[3] + sums[7]));
-}
-
-float Sum(std::span<const float> row) {
-  std::array<float, kLanes> sums{};
-  const size_t whole = row.size() / kLanes * kLanes;
-  for (size_t j = 0; j < whole; j += kLanes) {
-    for (size_t lane = 0; lane < kLanes; ++lane) sums[lane] += row[j + lane];
-  }
-  for (size_t j = whole; j < row.size(); ++j) sums[j - whole] += row[j];
-  return Total(sums);
-}
+constexpr size_t kBlock = 32;    // queries at a time: their rows stay in the second cache
+constexpr size_t kPadding = 16;  // of a row of scores, for the softmax kernel
 
 float SumOfSquares(std::span<const float> row) {
-  std::array<float, kLanes> sums{};
-  const size_t whole = row.size() / kLanes * kLanes;
-  for (size_t j = 0; j < whole; j += kLanes) {
-    for (size_t lane = 0; lane < kLanes; ++lane) sums[lane] += row[j + lane] * row[j + lane];
-  }
-  for (size_t j = whole; j < row.size(); ++j) sums[j - whole] += row[j] * row[j];
-  return Total(sums);
+  return static_cast<float>(FastestKernels().norm_squared(row.data(), row.size()));
 }
 
-void Softmax(float scale, std::span<float> row) {
-  const float largest = Largest(row) * scale;
-  for (float& x : row) x = Exp(x * scale - largest);
-  const float inverse = 1.0f / Sum(row);
-  for (float& x : row) x *= inverse;
+// row[0, count) become the softmax of factor · row; row has room for padding. False if that
+// overflows.
+bool Softmax(float factor, float* row, size_t count) {
+  bool finite = true;
+  for (size_t j = 0; j < count; ++j) {
+    row[j] *= factor;
+    finite &= std::abs(row[j]) <= std::numeric_limits<float>::max();
+  }
+  if (!finite) return false;
+  kernels::SoftmaxState state = {-std::numeric_limits<float>::infinity(), 0.0f};
+  FastestKernels().attention->softmax(row, 0, count, 0.0f, state);
+  const float inverse = 1.0f / state.sum;
+  for (size_t j = 0; j < count; ++j) row[j] *= inverse;
+  return true;
 }
 
 std::vector<float> Transpose(MatrixView<const float> matrix) {
@@ -104,41 +62,48 @@ AttentionWeights::AttentionWeights(MatrixView<const float> keys, MatrixView<cons
   }
 }
 
-void AttentionWeights::ForQueries(
+bool AttentionWeights::ForQueries(
     MatrixView<const float> queries, std::span<const size_t> positions,
     const std::function<void(size_t query, std::span<const float> weights)>& visit) const {
   assert(queries.rows == positions.size() && queries.cols == dim_);
-  std::vector<float> weights(kBlock * tokens_);
-  std::vector<float> products(kBlock * tokens_);
+  const float factor = scale_ * std::numbers::log2e_v<float>;  // the kernel's units
+  const size_t stride = RoundUp(tokens_, kPadding);
+  std::vector<float> weights(kBlock * stride);
+  std::vector<float> products(kBlock * stride);
   std::vector<float> outputs(kBlock * dim_);
   for (size_t first = 0; first < queries.rows; first += kBlock) {
     const size_t count = std::min(kBlock, queries.rows - first);
     const size_t seen = positions[first + count - 1] + 1;
-    const MatrixView<float> p(weights.data(), count, seen, tokens_);
-    const MatrixView<float> dots(products.data(), count, seen, tokens_);
+    const MatrixView<float> p(weights.data(), count, seen, stride);
+    const MatrixView<float> dots(products.data(), count, seen, stride);
     const MatrixView<float> o(outputs.data(), count, dim_);
     MultiplyFloats({queries.Row(first), queries.stride, 1},
                    {keys_transposed_.data(), dim_, seen, tokens_}, p);
     for (size_t i = 0; i < count; ++i) {
       const size_t own = positions[first + i] + 1;
-      Softmax(scale_, {p.Row(i), own});
+      if (!Softmax(factor, p.Row(i), own)) return false;
       std::fill(p.Row(i) + own, p.Row(i) + seen, 0.0f);
     }
     MultiplyFloats({p.data, p.stride, 1}, {values_.data(), seen, dim_}, o);
     MultiplyFloats({o.data, o.stride, 1}, {values_transposed_.data(), dim_, seen, tokens_}, dots);
     for (size_t i = 0; i < count; ++i) {
-      float* row = p.Row(i);
-      const float square = SumOfSquares(o.RowSpan(i));
-      for (size_t j = 0; j < seen; ++j) {
-        const float distance = (value_squares_[j] + square) - 2.0f * dots.Row(i)[j];
-        row[j] = row[j] * row[j] * (distance < 0.0f ? 0.0f : distance);
-      }
       const size_t own = positions[first + i];
-      std::fill_n(row, std::min(sinks_, own), 0.0f);
-      row[own] = 0.0f;
-      visit(first + i, {row, own + 1});
+      Weigh(o.RowSpan(i), dots.Row(i), {p.Row(i), own + 1});
+      visit(first + i, {p.Row(i), own + 1});
     }
   }
+  return true;
+}
+
+void AttentionWeights::Weigh(std::span<const float> output, const float* dots,
+                             std::span<float> row) const {
+  const float square = SumOfSquares(output);
+  for (size_t j = 0; j < row.size(); ++j) {
+    const float distance = (value_squares_[j] + square) - 2.0f * dots[j];
+    row[j] = row[j] * row[j] * (distance < 0.0f ? 0.0f : distance);
+  }
+  std::fill_n(row.begin(), std::min(sinks_, row.size()), 0.0f);
+  row.back() = 0.0f;
 }
 
 }  // namespace turboquant

@@ -24,13 +24,16 @@ class AttentionWeights {
                    float scale);
 
   // visit(i, weights) for each query [queries × dim], in order; positions ascend, < tokens.
-  // weights[j] belongs to token j <= positions[i]; they are not finite if logits overflow.
-  // 3 · dim multiplications a pair of query and token before it.
-  void ForQueries(
+  // weights[j] belongs to token j <= positions[i]. False, with the rest not visited, if logits
+  // overflow. 3 · dim multiplications a pair of query and token before it.
+  [[nodiscard]] bool ForQueries(
       MatrixView<const float> queries, std::span<const size_t> positions,
       const std::function<void(size_t query, std::span<const float> weights)>& visit) const;
 
  private:
+  // row[j] = p_ij becomes w_ij, for dots[j] = <o_i, v_j>; the last is the query's own token.
+  void Weigh(std::span<const float> output, const float* dots, std::span<float> row) const;
+
   size_t tokens_;
   size_t dim_;
   size_t sinks_;

@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <optional>
@@ -11,9 +10,11 @@
 #include "src/base/failure.h"
 #include "src/base/try.h"
 #include "src/cache/attention_weights.h"
+#include "src/cache/check_heads.h"
 #include "src/cache/page_frame.h"
 #include "src/cache/weighted_moment.h"
 #include "src/math/balanced_map.h"
+#include "src/quantizers/direction.h"
 #include "src/quantizers/row_reader.h"
 #include "turboquant/key_map.h"
 #include "turboquant/kv_format.h"
@@ -23,35 +24,22 @@ namespace {
 
 constexpr size_t kMostQueries = 256;  // of a query head
 
-Result<void> CheckHeads(std::string_view name, const HeadsView& view, size_t tokens, size_t heads,
-                        size_t dim) {
-  if (view.data == nullptr || view.tokens != tokens || view.heads != heads || view.dim != dim) {
-    return Fail(ErrorCode::kDimensionMismatch, name, " are ", view.tokens, " tokens × ", view.heads,
-                " heads × ", view.dim, ", expected ", tokens, " × ", heads, " × ", dim);
+// [tokens × heads × dim], all finite.
+Result<void> CheckRows(std::string_view name, const HeadsView& rows, size_t tokens, size_t heads,
+                       size_t dim) {
+  TQ_CHECK(CheckHeads(name, rows, heads, dim));
+  if (rows.tokens != tokens) {
+    return Fail(ErrorCode::kDimensionMismatch, name, " have ", rows.tokens, " tokens, keys have ",
+                tokens);
   }
-  return {};
+  return CheckNumbers(name, rows, {}, FastestKernels(), {});
 }
 
-bool AllFinite(std::span<const float> row) {
-  constexpr uint32_t kExponent = 0x7F800000u;
-  bool finite = true;
-  for (const float x : row) finite &= (std::bit_cast<uint32_t>(x) & kExponent) != kExponent;
-  return finite;
-}
-
-// All rows of one head as floats, [tokens × dim].
-Result<std::vector<float>> ReadHead(std::string_view name, const HeadsView& view, size_t head) {
+// Rows of one head at the given tokens as floats, [tokens × dim].
+std::vector<float> ReadHead(const HeadsView& view, size_t head, std::span<const size_t> tokens) {
   const RowsView rows = view.Head(head);
-  std::vector<float> numbers(view.tokens * view.dim);
-  for (size_t t = 0; t < view.tokens; ++t) {
-    const std::span<float> row(numbers.data() + t * view.dim, view.dim);
-    ReadRow(rows, t, row.data());
-    for (size_t j = 0; !AllFinite(row) && j < view.dim; ++j) {
-      if (std::isfinite(row[j])) continue;
-      return Fail(ErrorCode::kNonFinite, name, " of token ", t, ", head ", head, " are ",
-                  std::isnan(row[j]) ? "NaN" : "infinite", " at column ", j);
-    }
-  }
+  std::vector<float> numbers(tokens.size() * view.dim);
+  for (size_t i = 0; i < tokens.size(); ++i) ReadRow(rows, tokens[i], &numbers[i * view.dim]);
   return numbers;
 }
 
@@ -66,15 +54,14 @@ double Sum(std::span<const float> numbers) {
   return (sums[0] + sums[2]) + (sums[1] + sums[3]);
 }
 
-// At most kMostQueries tokens from the first to the last, evenly spaced.
-std::vector<size_t> ChooseQueries(size_t tokens) {
-  const size_t count = std::min(tokens, kMostQueries);
-  std::vector<size_t> chosen(count);
-  for (size_t i = 0; i < count; ++i) chosen[i] = i * (tokens - 1) / (count - 1);
+// At most `most` tokens from the first to the last, evenly spaced; most and tokens >= 2.
+std::vector<size_t> SpreadTokens(size_t tokens, size_t most) {
+  std::vector<size_t> chosen(std::min(tokens, most));
+  for (size_t i = 0; i < chosen.size(); ++i) chosen[i] = i * (tokens - 1) / (chosen.size() - 1);
   return chosen;
 }
 
-// The tokens of one KV head and what its map is made of.
+// The tokens of one KV head (more than the sinks) and what its map is made of.
 class HeadStatistics {
  public:
   HeadStatistics(const KeyMapOptions& options, std::vector<float> keys, std::vector<float> values)
@@ -92,8 +79,9 @@ class HeadStatistics {
     }
     framed_keys_.assign(keys_.begin() + static_cast<std::ptrdiff_t>(options.sinks * dim_),
                         keys_.end());
-    for (size_t i = 0; i < tokens_ - options.sinks; ++i) {
-      TurnBack(turns_[i / kPageTokens], options.rope.pairing, framed_keys_.data() + i * dim_);
+    for (size_t page = 0; page < pages; ++page) {
+      const std::span<float> rows = std::span(framed_keys_).subspan(page * kPageTokens * dim_);
+      IntoFrame(page, rows.first(std::min(rows.size(), kPageTokens * dim_)));
     }
   }
 
@@ -108,10 +96,11 @@ class HeadStatistics {
     return center;
   }
 
-  // The map [dim], or [dim × dim], from the rows [tokens × dim] of each query head of the group.
-  // nullopt if logits overflow.
-  std::optional<std::vector<double>> Map(const std::vector<std::vector<float>>& query_heads) {
-    AddQueries(query_heads);
+  // The map [dim], or [dim × dim], from the rows [chosen × dim] of each query head of the group,
+  // asked at the chosen tokens. nullopt if logits overflow.
+  std::optional<std::vector<double>> Map(std::span<const size_t> chosen,
+                                         const std::vector<std::vector<float>>& query_heads) {
+    if (!AddQueries(chosen, query_heads)) return std::nullopt;
     AddKeys();
     const bool full = options_.kind == KeyMapKind::kFull;
     const double traces = key_moment_.Trace() * query_moment_.Trace();
@@ -126,51 +115,49 @@ class HeadStatistics {
  private:
   size_t FirstToken(size_t page) const { return options_.sinks + page * kPageTokens; }
 
-  void AddQueries(const std::vector<std::vector<float>>& query_heads) {
+  // Rows into the frame of the page.
+  void IntoFrame(size_t page, std::span<float> rows) const {
+    for (size_t i = 0; i < rows.size(); i += dim_) {
+      TurnBack(turns_[page], options_.rope.pairing, &rows[i]);
+    }
+  }
+
+  bool AddQueries(std::span<const size_t> chosen,
+                  const std::vector<std::vector<float>>& query_heads) {
     const float scale = options_.attention_scale > 0.0f
                             ? options_.attention_scale
                             : static_cast<float>(1.0 / std::sqrt(static_cast<double>(dim_)));
     const AttentionWeights attention({keys_.data(), tokens_, dim_}, {values_.data(), tokens_, dim_},
                                      options_.sinks, scale);
-    const std::vector<size_t> chosen = ChooseQueries(tokens_);
     key_weights_.assign(tokens_, 0.0);
-    for (const std::vector<float>& rows : query_heads) {
-      std::vector<float> queries;
-      for (const size_t t : chosen) {
-        const auto row = rows.begin() + static_cast<std::ptrdiff_t>(t * dim_);
-        queries.insert(queries.end(), row, row + static_cast<std::ptrdiff_t>(dim_));
+    const size_t pages = turns_.size();
+    std::vector<double> page_weights(pages * chosen.size());  // [pages × chosen]
+    const auto visit = [&](size_t query, std::span<const float> weights) {
+      for (size_t j = 0; j < weights.size(); ++j) key_weights_[j] += weights[j];
+      for (size_t page = 0; page < pages; ++page) {
+        const size_t begin = std::min(FirstToken(page), weights.size());
+        const size_t end = std::min(FirstToken(page) + kPageTokens, weights.size());
+        page_weights[page * chosen.size() + query] = Sum(weights.subspan(begin, end - begin));
       }
-      // [pages × chosen queries]
-      std::vector<double> page_weights(turns_.size() * chosen.size());
-      attention.ForQueries({queries.data(), chosen.size(), dim_}, chosen,
-                           [&](size_t query, std::span<const float> weights) {
-                             for (size_t j = 0; j < weights.size(); ++j)
-                               key_weights_[j] += weights[j];
-                             for (size_t page = 0; FirstToken(page) < weights.size(); ++page) {
-                               const std::span<const float> from =
-                                   weights.subspan(FirstToken(page));
-                               page_weights[page * chosen.size() + query] =
-                                   Sum(from.first(std::min(from.size(), kPageTokens)));
-                             }
-                           });
-      for (size_t page = 0; page < turns_.size(); ++page) {
-        const std::span<const double> weights(page_weights.data() + page * chosen.size(),
-                                              chosen.size());
-        AddPage(page, chosen, queries, weights);
+    };
+    for (const std::vector<float>& queries : query_heads) {
+      if (!attention.ForQueries({queries.data(), chosen.size(), dim_}, chosen, visit)) return false;
+      for (size_t page = 0; page < pages; ++page) {
+        AddPage(page, chosen, queries,
+                std::span(page_weights).subspan(page * chosen.size(), chosen.size()));
       }
     }
+    return true;
   }
 
   // The queries that may see the page, in its frame.
   void AddPage(size_t page, std::span<const size_t> chosen, std::span<const float> queries,
                std::span<const double> weights) {
-    const size_t first = static_cast<size_t>(
+    const auto first = static_cast<size_t>(
         std::lower_bound(chosen.begin(), chosen.end(), FirstToken(page)) - chosen.begin());
     const std::span<const float> later = queries.subspan(first * dim_);
     std::vector<float> framed(later.begin(), later.end());
-    for (size_t i = 0; i < framed.size(); i += dim_) {
-      TurnBack(turns_[page], options_.rope.pairing, framed.data() + i);
-    }
+    IntoFrame(page, framed);
     query_moment_.Add({framed.data(), chosen.size() - first, dim_}, weights.subspan(first));
   }
 
@@ -245,42 +232,40 @@ Result<KeyMapEstimator> KeyMapEstimator::Create(const KeyMapOptions& options) {
 Result<KeyMap> KeyMapEstimator::Estimate(const HeadsView& keys, const HeadsView& values,
                                          const HeadsView& queries) const {
   const size_t tokens = keys.tokens;
-  TQ_CHECK(CheckHeads("keys", keys, tokens, options_.kv_heads, options_.head_dim));
-  TQ_CHECK(CheckHeads("values", values, tokens, options_.kv_heads, options_.head_dim));
-  const bool mapped =
-      queries.data != nullptr && options_.query_heads > 0 && options_.kind != KeyMapKind::kCenter;
-  if (queries.data != nullptr) {
-    TQ_CHECK(CheckHeads("queries", queries, tokens, options_.query_heads, options_.head_dim));
-  }
+  const size_t dim = options_.head_dim;
+  const bool asked = queries.data != nullptr;
+  const bool mapped = asked && options_.query_heads > 0 && options_.kind != KeyMapKind::kCenter;
+  TQ_CHECK(CheckRows("keys", keys, tokens, options_.kv_heads, dim));
+  TQ_CHECK(CheckRows("values", values, tokens, options_.kv_heads, dim));
+  if (asked) TQ_CHECK(CheckRows("queries", queries, tokens, options_.query_heads, dim));
   if (tokens < 2 || tokens - 2 < options_.sinks) {
     return Fail(ErrorCode::kInvalidArgument, "a key map needs at least sinks + 2 tokens (",
                 options_.sinks, " + 2), got ", tokens);
   }
 
+  const std::vector<size_t> all = SpreadTokens(tokens, tokens);
+  const std::vector<size_t> chosen = SpreadTokens(tokens, kMostQueries);
   std::vector<float> centers;
   std::vector<float> maps;
   const size_t group = options_.query_heads / options_.kv_heads;
   for (size_t head = 0; head < options_.kv_heads; ++head) {
-    TQ_TRY(auto key_rows, ReadHead("keys", keys, head));
-    TQ_TRY(auto value_rows, ReadHead("values", values, head));
-    std::vector<std::vector<float>> query_rows;
-    for (size_t q = head * group; queries.data != nullptr && q < (head + 1) * group; ++q) {
-      TQ_TRY(auto rows, ReadHead("queries", queries, q));
-      query_rows.push_back(std::move(rows));
-    }
-    HeadStatistics statistics(options_, std::move(key_rows), std::move(value_rows));
+    HeadStatistics statistics(options_, ReadHead(keys, head, all), ReadHead(values, head, all));
     const std::vector<float> center = statistics.Center();
     centers.insert(centers.end(), center.begin(), center.end());
     if (!mapped) continue;
-    const std::optional<std::vector<double>> map = statistics.Map(query_rows);
+    std::vector<std::vector<float>> query_heads;
+    for (size_t q = head * group; q < (head + 1) * group; ++q) {
+      query_heads.push_back(ReadHead(queries, q, chosen));
+    }
+    const std::optional<std::vector<double>> map = statistics.Map(chosen, query_heads);
     if (!map) {
       return Fail(ErrorCode::kInvalidArgument, "keys, queries or values of KV head ", head,
                   " are too large: their attention overflows");
     }
     for (const double x : *map) maps.push_back(static_cast<float>(x));
   }
-  return KeyMap::FromNumbers(mapped ? options_.kind : KeyMapKind::kCenter, options_.kv_heads,
-                             options_.head_dim, centers, maps);
+  return KeyMap::FromNumbers(mapped ? options_.kind : KeyMapKind::kCenter, options_.kv_heads, dim,
+                             centers, maps);
 }
 
 }  // namespace turboquant

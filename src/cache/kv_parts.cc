@@ -167,22 +167,24 @@ void ClearLanes(const KvPart& part, bool values, size_t first_lane, size_t count
 }  // namespace
 
 double PreparePartQuery(const KvPart& part, size_t head, const float* query,
-                        const QueryDigitRow& digits) {
+                        const QueryDigitRow& digits, float* scratch) {
   const MseCore& core = part.cores[head];
-  std::vector<float> rotated(query + part.first_channel, query + part.first_channel + part.dim);
-  const double norm = std::sqrt(core.kernels().norm_squared(rotated.data(), part.dim));
-  const int exponent = norm == 0.0 ? 0 : PrescaleExponent(norm);
-  if (exponent != 0) {
+  const auto prepare = [&](int exponent) {
     const float factor = PowerOfTwo(-exponent);
-    for (float& x : rotated) x *= factor;
-  }
-  core.RotateQuery(rotated.data());
-  if (!part.signs) return std::ldexp(core.QueryDigits(rotated.data(), digits), exponent);
-  std::vector<float> projected(part.dim);
-  // Linear: the rotation's growth is still there, and QueryDigits takes it back.
-  (void)part.sketches[head].Project({rotated.data(), 1, part.dim}, {projected.data(), 1, part.dim});
-  const double factor = core.QueryDigits(projected.data(), digits) / core.sigma_step();
-  return std::ldexp(factor * part.level_step, exponent);
+    for (size_t j = 0; j < part.dim; ++j) scratch[j] = query[part.first_channel + j] * factor;
+    core.RotateQuery(scratch);
+    if (!part.signs) return std::ldexp(core.QueryDigits(scratch, digits), exponent);
+    // Linear: the rotation's growth is still there, and QueryDigits takes it back.
+    float* projected = scratch + part.dim;
+    (void)part.sketches[head].Project({scratch, 1, part.dim}, {projected, 1, part.dim});
+    const double per_level = core.QueryDigits(projected, digits) / core.sigma_step();
+    return std::ldexp(per_level * part.level_step, exponent);
+  };
+  // Almost every query is far from overflow; what the others need is found out afterwards.
+  if (const double factor = prepare(0); std::isfinite(factor) && factor > 0x1p-60) return factor;
+  std::copy_n(query + part.first_channel, part.dim, scratch);
+  const double norm = std::sqrt(core.kernels().norm_squared(scratch, part.dim));
+  return prepare(norm == 0.0 ? 0 : PrescaleExponent(norm));
 }
 
 void UnrotatePartSums(const KvPart& part, size_t head, const float* sums, float* permuted_row) {

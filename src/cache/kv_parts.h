@@ -55,9 +55,10 @@ struct KvFormat::Parts {
 };
 
 // A query, framed and permuted ([head_dim]), as digits of one part: fills PaddedDim(part.dim) bytes
-// of each digit row and returns what an integer sum times a row's scale is multiplied by.
+// of each digit row and returns what an integer sum times a row's scale is multiplied by. `scratch`
+// is 2 head_dim floats.
 double PreparePartQuery(const KvPart& part, size_t head, const float* query,
-                        const QueryDigitRow& digits);
+                        const QueryDigitRow& digits, float* scratch);
 
 // The other direction for sums of values, [part.dim] coordinates in units of scale · level: writes
 // the part's channels of a permuted row.

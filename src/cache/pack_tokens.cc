@@ -35,6 +35,19 @@ std::vector<float> FramedRows(const PackFormat& format, bool values, size_t head
   return rows;
 }
 
+// The same where they lie in the caller's memory, if that is what is packed; else data is null.
+MatrixView<const float> RowsAsTheyAre(const PackFormat& format, bool values, size_t head,
+                                      const PendingTokens& pending, size_t token, size_t count) {
+  const HeadsView& source = values ? pending.values : pending.keys;
+  const bool framed = !values && (format.key_map != nullptr || format.rope != nullptr);
+  if (token < pending.window->count() || source.type != RowType::kF32 || framed ||
+      pending.round_to_f16) {
+    return {};
+  }
+  const RowsView rows = source.Head(head).Slice(token - pending.window->count(), count);
+  return {static_cast<const float*>(rows.data()), count, rows.cols(), rows.stride()};
+}
+
 void Permute(const uint16_t* channels, size_t dim, std::vector<float>& rows) {
   std::vector<float> row(dim);
   for (size_t first = 0; first < rows.size(); first += dim) {
@@ -130,11 +143,15 @@ std::optional<PackFailure> PackTokens(const PackFormat& format, const PendingTok
     const size_t head = task % tasks_per_page / 2;
     const bool values = task % 2 != 0;
     const size_t count = span.End(i) - span.Begin(i);
-    std::vector<float> rows =
-        FramedRows(format, values, head, pending, span.pages[i], span.Token(i), count);
     const uint16_t* channels = values ? format.value_channels : format.key_channels;
-    if (channels != nullptr) Permute(channels + head * dim, dim, rows);
-    const MatrixView<const float> view = {rows.data(), count, dim};
+    MatrixView<const float> view =
+        RowsAsTheyAre(format, values, head, pending, span.Token(i), count);
+    std::vector<float> rows;
+    if (view.data == nullptr || channels != nullptr) {
+      rows = FramedRows(format, values, head, pending, span.pages[i], span.Token(i), count);
+      if (channels != nullptr) Permute(channels + head * dim, dim, rows);
+      view = {rows.data(), count, dim};
+    }
     std::byte* bytes = span.pages[i].bytes() + head * parts.head_bytes;
     const KvSide& side = values ? parts.values : parts.keys;
     if (EncodeTokens(side, values, head, view, span.Begin(i), bytes)) return;

@@ -1,6 +1,7 @@
 // AVX-512 with VNNI and VBMI: plain intrinsics, because Highway 1.0.3 names the wrong feature for
 // its AVX3_DL target (docs/decisions/0003). Bit for bit the reference. The tests compile these
-// files a second time against an emulation of the instructions, so that they are checked on any CPU.
+// files a second time against an emulation of the instructions, so that they are checked on any
+// CPU.
 #ifdef TURBOQUANT_EMULATE_AVX512  // the including file brought the instructions
 #define TURBOQUANT_AVX512_BUILT 1
 #elif defined(__x86_64__)
@@ -12,8 +13,10 @@
 
 #include <algorithm>
 #include <bit>
+#include <cassert>
 #include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "src/kernels/kernels.h"
 #include "src/kernels/line_layout.h"
@@ -44,6 +47,9 @@
 #include "src/kernels/avx512_rotate.h"
 #include "src/kernels/avx512_score.h"
 
+// Behind the others, whose decoder of levels it uses.
+#include "src/kernels/avx512_attention.h"
+
 namespace turboquant::kernels {
 namespace {
 
@@ -60,7 +66,7 @@ constexpr KernelTable kTable = {
     .pack_codes = PackCodes,
     .unpack_stream = UnpackStream,
     .pack_stream = PackStream,
-    .attention = &reference::kAttention,
+    .attention = &kAttention,
 };
 
 }  // namespace

@@ -51,6 +51,7 @@ TQ_INLINE __mmask32 LanesBelow(size_t count) {
 
 TQ_INLINE __m512i PositiveLevels(const EncodePlan& plan) {
   alignas(64) int16_t levels[32] = {};
+  assert(plan.codes <= 64);
   std::copy_n(plan.levels + plan.codes / 2, plan.codes / 2, levels);
   return _mm512_load_si512(levels);
 }

@@ -51,21 +51,22 @@ float RoundQuery(const float* rotated, size_t dim, int8_t* high, int8_t* low) {
   return largest;
 }
 
-// Codes of one line unit to levels + 128. A byte permute looks at six index bits only, so tables
+// Codes of one line unit to levels + offset. A byte permute looks at six index bits only, so tables
 // repeated over the others need no mask: shifted-in neighbours do no harm.
 template <int kBits>
 struct LevelDecoder {
   static constexpr size_t kUnitQuads = kBits == 3 ? 8 : 8 / kBits;
   static constexpr size_t kUnitLines = kBits == 3 ? 3 : 1;
 
-  __m512i table[3];  // over index bits 0.., kBits.., 2·kBits..
+  __m512i
+      table[3];  // over index bits 0.., kBits.., 2·kBits..; with 8 bits: what is added to a code
 
-  explicit TQ_INLINE LevelDecoder(const ScorePlan& plan) {
+  TQ_INLINE LevelDecoder(const ScorePlan& plan, int offset) {
     for (int t = 0; t < 3; ++t) {
       alignas(64) uint8_t levels[64];
       for (int i = 0; i < 64; ++i) {
         const int code = (i >> (kBits * t)) & ((1 << kBits) - 1);
-        levels[i] = static_cast<uint8_t>(kBits == 8 ? 0 : plan.levels[code] + 128);
+        levels[i] = static_cast<uint8_t>(kBits == 8 ? offset - 127 : plan.levels[code] + offset);
       }
       table[t] = _mm512_load_si512(levels);
     }
@@ -78,7 +79,7 @@ struct LevelDecoder {
   TQ_INLINE void operator()(const uint8_t* lines, __m512i* levels) const {
     const __m512i a = _mm512_loadu_si512(lines);
     if constexpr (kBits == 8) {  // uniform: level = code - 127
-      levels[0] = _mm512_add_epi8(a, _mm512_set1_epi8(1));
+      levels[0] = _mm512_add_epi8(a, table[0]);
     } else if constexpr (kBits == 4) {
       levels[0] = Look(a, 0);
       levels[1] = Look(_mm512_srli_epi16(a, 4), 0);
@@ -139,11 +140,14 @@ TQ_INLINE void ScoreBlocks(const LevelDecoder<kBits>& decoder, size_t units, siz
   using Decoder = LevelDecoder<kBits>;
   constexpr size_t kRows = kQueries * kDigits;
   __m512i sums[kBlocks][kRows];
+#pragma GCC unroll 8
   for (size_t b = 0; b < kBlocks; ++b) {
+#pragma GCC unroll 8
     for (size_t r = 0; r < kRows; ++r) sums[b][r] = _mm512_set1_epi32(start[r]);
   }
   for (size_t unit = 0; unit < units; ++unit) {
     __m512i levels[kBlocks][Decoder::kUnitQuads];
+#pragma GCC unroll 8
     for (size_t b = 0; b < kBlocks; ++b) {
       decoder(blocks + (block + b) * block_bytes + unit * Decoder::kUnitLines * kLineBytes,
               levels[b]);
@@ -160,9 +164,11 @@ TQ_INLINE void ScoreBlocks(const LevelDecoder<kBits>& decoder, size_t units, siz
       }
     }
   }
+#pragma GCC unroll 8
   for (size_t b = 0; b < kBlocks; ++b) {
     const size_t row = (block + b) * kKeyBlockRows;
     const __m512 scale = LoadScales(scales, row);
+#pragma GCC unroll 8
     for (size_t q = 0; q < kQueries; ++q) {
       __m512i sum = sums[b][q];
       if constexpr (kDigits == 2)
@@ -180,11 +186,12 @@ void ScoreQueries(const ScorePlan& plan, const uint8_t* blocks, size_t block_cou
   using Decoder = LevelDecoder<kBits>;
   constexpr size_t kRows = kQueries * kDigits;
   constexpr size_t kBlocks = kRows <= 2 ? 4 : 2;
-  const Decoder decoder(plan);
+  const Decoder decoder(plan, 128);
   const size_t units = CeilDivide(CeilDivide(plan.dim, 4), Decoder::kUnitQuads);
   const size_t block_bytes = KeyBlockBytes(plan.dim, kBits);
   const int8_t* digits[kRows];
   int32_t start[kRows];  // takes the levels' offset off: -128 · sum of digits
+#pragma GCC unroll 8
   for (size_t r = 0; r < kRows; ++r) {
     digits[r] =
         (r < kQueries ? queries.high : queries.low) + (first + r % kQueries) * queries.stride;

@@ -4,6 +4,7 @@
 #include <array>
 #include <bit>
 #include <cmath>
+#include <cstdlib>
 #include <map>
 #include <mutex>
 #include <numeric>
@@ -208,8 +209,7 @@ Codebook::Codebook(size_t dim, int bits, CodebookKind kind, bool sphere,
       bits_(bits),
       kind_(kind),
       sphere_(sphere),
-      int8_levels_(kind == CodebookKind::kUniform ||
-                   (kind == CodebookKind::kLloydMax && bits <= 4)),
+      int8_levels_(std::ranges::all_of(levels, [](int level) { return std::abs(level) <= 127; })),
       levels_(std::move(levels)),
       step_(step),
       fingerprint_(LevelsChecksum(levels_, step)) {}

@@ -2,6 +2,7 @@
 #ifndef TURBOQUANT_SRC_QUANTIZERS_ROW_READER_H_
 #define TURBOQUANT_SRC_QUANTIZERS_ROW_READER_H_
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <string_view>
@@ -28,7 +29,20 @@ inline float ElementAt(const RowsView& rows, size_t row, size_t column) {
 
 // Copies row `row` as floats to out[cols].
 inline void ReadRow(const RowsView& rows, size_t row, float* out) {
-  for (size_t j = 0; j < rows.cols(); ++j) out[j] = ElementAt(rows, row, j);
+  const size_t at = row * rows.stride();
+  switch (rows.type()) {
+    case RowType::kF32:
+      std::copy_n(static_cast<const float*>(rows.data()) + at, rows.cols(), out);
+      return;
+    case RowType::kF16:
+      std::transform(static_cast<const Float16*>(rows.data()) + at,
+                     static_cast<const Float16*>(rows.data()) + at + rows.cols(), out, F16ToF32);
+      return;
+    case RowType::kBF16:
+      std::transform(static_cast<const BFloat16*>(rows.data()) + at,
+                     static_cast<const BFloat16*>(rows.data()) + at + rows.cols(), out, BF16ToF32);
+      return;
+  }
 }
 
 // kDimensionMismatch unless rows are [n × dim] with a stride of at least dim.

@@ -42,10 +42,11 @@ inline Result<void> StoreNumber(std::string_view rows, size_t row, std::string_v
   return {};
 }
 
-// The same for a number from outside, which must be exact. Errors: kCorruptData naming `at`.
+// The same for a number from outside, which must be exact and have no sign, not even that of -0:
+// no encoder writes one, and equal rows have one form. Errors: kCorruptData naming `at`.
 template <class Stored>
 Result<void> ImportNumber(std::string_view name, size_t at, float number, Stored& stored) {
-  if (!(number >= 0.0f) || std::isinf(number)) {
+  if (!(number >= 0.0f) || std::signbit(number) || std::isinf(number)) {
     return Fail(ErrorCode::kCorruptData, name, "[", at, "] is ", static_cast<double>(number),
                 ", not a finite number >= 0");
   }

@@ -1,4 +1,4 @@
-// How files spell the enumerators of the quantizers' options.
+// How files spell the enumerators of options.
 #ifndef TURBOQUANT_SRC_STORAGE_OPTION_NAMES_H_
 #define TURBOQUANT_SRC_STORAGE_OPTION_NAMES_H_
 
@@ -9,6 +9,8 @@
 #include <string_view>
 
 #include "turboquant/codebook.h"
+#include "turboquant/key_map.h"
+#include "turboquant/matrix_view.h"
 #include "turboquant/mse_quantizer.h"
 #include "turboquant/polar_quantizer.h"
 #include "turboquant/qjl.h"
@@ -43,6 +45,15 @@ inline constexpr OptionName<SketchKind> kSketchNames[] = {{SketchKind::kGaussian
 inline constexpr OptionName<PolarForm> kPolarFormNames[] = {{PolarForm::kBlocks, "blocks"},
                                                             {PolarForm::kFull, "full"}};
 
+inline constexpr OptionName<KeyMapKind> kKeyMapNames[] = {{KeyMapKind::kNone, "none"},
+                                                          {KeyMapKind::kCenter, "center"},
+                                                          {KeyMapKind::kDiagonal, "diagonal"},
+                                                          {KeyMapKind::kFull, "full"}};
+inline constexpr OptionName<RopePairing> kPairingNames[] = {
+    {RopePairing::kHalf, "half"}, {RopePairing::kInterleaved, "interleaved"}};
+inline constexpr OptionName<RowType> kExactTypeNames[] = {{RowType::kF16, "f16"},
+                                                          {RowType::kF32, "f32"}};
+
 template <class Enum, size_t kCount>
 std::string_view NameOf(const OptionName<Enum> (&names)[kCount], Enum option) {
   const auto found = std::ranges::find(names, option, &OptionName<Enum>::option);
@@ -50,7 +61,7 @@ std::string_view NameOf(const OptionName<Enum> (&names)[kCount], Enum option) {
   return found->name;
 }
 
-// `name` is one of the names: the rules of rows_options.cc have seen it.
+// `name` is one of the names: the rules of the file's options have seen it.
 template <class Enum, size_t kCount>
 Enum OptionOf(const OptionName<Enum> (&names)[kCount], std::string_view name) {
   const auto found = std::ranges::find(names, name, &OptionName<Enum>::name);

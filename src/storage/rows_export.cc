@@ -1,6 +1,5 @@
 // Quantizers' rows as encoded-row files.
 #include <algorithm>
-#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -9,21 +8,21 @@
 #include "src/base/half.h"
 #include "src/base/try.h"
 #include "src/storage/option_names.h"
+#include "src/storage/owned_tensors.h"
 #include "src/storage/text.h"
 #include "turboquant/rows_file.h"
 
 namespace turboquant {
 namespace {
 
-// The bytes of a file's tensors, which the file then owns.
-class TensorBytes {
+// The tensors of a file of so many rows.
+class RowTensors : public OwnedTensors {
  public:
-  explicit TensorBytes(size_t rows) : rows_(rows) {}
+  explicit RowTensors(size_t rows) : rows_(rows) {}
 
   // A [rows, row_bytes] tensor to be filled in.
   std::span<uint8_t> AddCodes(std::string name, size_t row_bytes) {
-    const std::span<std::byte> bytes =
-        Add(std::move(name), TensorType::kU8, {rows_, row_bytes}, rows_ * row_bytes);
+    const std::span<std::byte> bytes = Add(std::move(name), TensorType::kU8, {rows_, row_bytes});
     return {reinterpret_cast<uint8_t*>(bytes.data()), bytes.size()};
   }
 
@@ -41,30 +40,12 @@ class TensorBytes {
                 std::span<const uint16_t>(halves));
   }
 
-  template <class T>
-  void AddElements(std::string name, TensorType type, std::vector<size_t> shape,
-                   std::span<const T> elements) {
-    const auto source = std::as_bytes(elements);
-    std::ranges::copy(source, Add(std::move(name), type, std::move(shape), source.size()).begin());
-  }
-
-  EncodedRowsFile MakeFile(std::string method, StringMap options) && {
-    return {std::move(method), std::move(options), rows_, std::move(tensors_), std::move(owned_)};
+  EncodedRowsFile MakeFile(std::string method, StringMap options) const {
+    return {std::move(method), std::move(options), rows_, views(), owner()};
   }
 
  private:
-  std::span<std::byte> Add(std::string name, TensorType type, std::vector<size_t> shape,
-                           size_t size) {
-    std::vector<std::byte>& bytes = owned_->emplace_back(size);
-    tensors_.push_back({std::move(name), type, std::move(shape), bytes});
-    return bytes;
-  }
-
   size_t rows_;
-  std::vector<TensorView> tensors_;
-  // Growing moves the inner vectors and leaves their bytes in place.
-  std::shared_ptr<std::vector<std::vector<std::byte>>> owned_ =
-      std::make_shared<std::vector<std::vector<std::byte>>>();
 };
 
 std::unexpected<Error> WrittenByAnother(std::string_view method) {
@@ -87,7 +68,7 @@ void AddRotation(RotationKind rotation, int rounds, StringMap& options) {
   if (rotation == RotationKind::kHadamard) options["rotation_rounds"] = std::to_string(rounds);
 }
 
-void AddCodebook(const MseQuantizer& quantizer, StringMap& options, TensorBytes& tensors) {
+void AddCodebook(const MseQuantizer& quantizer, StringMap& options, RowTensors& tensors) {
   const Codebook& codebook = quantizer.codebook();
   options["codebook"] = NameOf(kCodebookNames, codebook.kind());
   options["codebook_crc32"] = Hex32(codebook.fingerprint());
@@ -99,7 +80,7 @@ void AddCodebook(const MseQuantizer& quantizer, StringMap& options, TensorBytes&
   }
 }
 
-Result<void> AddMse(const std::string& prefix, const MseRows& rows, TensorBytes& tensors) {
+Result<void> AddMse(const std::string& prefix, const MseRows& rows, RowTensors& tensors) {
   TQ_CHECK(rows.ExportCanonical(tensors.AddCodes(prefix + "codes", rows.CanonicalRowBytes())));
   std::vector<float> scales(rows.size());
   for (size_t i = 0; i < rows.size(); ++i) scales[i] = rows.ScaleOf(i);
@@ -107,7 +88,7 @@ Result<void> AddMse(const std::string& prefix, const MseRows& rows, TensorBytes&
   return {};
 }
 
-void AddSigns(const SignRows& rows, std::string norms_name, TensorBytes& tensors) {
+void AddSigns(const SignRows& rows, std::string norms_name, RowTensors& tensors) {
   std::ranges::copy(rows.signs(), tensors.AddCodes("signs", rows.RowBytes()).begin());
   std::vector<float> norms(rows.size());
   for (size_t i = 0; i < rows.size(); ++i) norms[i] = rows.NormOf(i);
@@ -119,7 +100,7 @@ void AddSigns(const SignRows& rows, std::string norms_name, TensorBytes& tensors
 Result<EncodedRowsFile> ExportRows(const MseQuantizer& quantizer, const MseRows& rows) {
   if (rows.quantizer_fingerprint() != quantizer.fingerprint()) return WrittenByAnother("MSE");
   const MseOptions& from = quantizer.options();
-  TensorBytes tensors(rows.size());
+  RowTensors tensors(rows.size());
   StringMap options;
   AddCommon(from.dim, rows.scale_type(), from.seed, from.stream, options);
   AddRotation(from.rotation, from.rotation_rounds, options);
@@ -128,13 +109,13 @@ Result<EncodedRowsFile> ExportRows(const MseQuantizer& quantizer, const MseRows&
   options["scale"] = NameOf(kScaleNames, from.scale);
   options["scale_search"] = quantizer.scale_search() ? "true" : "false";
   TQ_CHECK(AddMse("", rows, tensors));
-  return std::move(tensors).MakeFile("mse", std::move(options));
+  return tensors.MakeFile("mse", std::move(options));
 }
 
 Result<EncodedRowsFile> ExportRows(const ProdQuantizer& quantizer, const ProdRows& rows) {
   if (rows.quantizer_fingerprint() != quantizer.fingerprint()) return WrittenByAnother("Prod");
   const ProdOptions& from = quantizer.options();
-  TensorBytes tensors(rows.size());
+  RowTensors tensors(rows.size());
   StringMap options;
   AddCommon(from.dim, rows.codes().scale_type(), from.seed, from.stream, options);
   AddRotation(from.rotation, from.rotation_rounds, options);
@@ -144,25 +125,25 @@ Result<EncodedRowsFile> ExportRows(const ProdQuantizer& quantizer, const ProdRow
   options["sketch_rows"] = std::to_string(from.sketch_rows);
   TQ_CHECK(AddMse("", rows.codes(), tensors));
   AddSigns(rows.residuals(), "residual_norms", tensors);
-  return std::move(tensors).MakeFile("prod", std::move(options));
+  return tensors.MakeFile("prod", std::move(options));
 }
 
 Result<EncodedRowsFile> ExportRows(const QjlSketch& sketch, const SignRows& rows) {
   if (rows.sketch_fingerprint() != sketch.fingerprint()) return WrittenByAnother("QJL");
   const QjlOptions& from = sketch.options();
-  TensorBytes tensors(rows.size());
+  RowTensors tensors(rows.size());
   StringMap options;
   AddCommon(from.dim, rows.norm_type(), from.seed, from.stream, options);
   options["sketch"] = NameOf(kSketchNames, from.kind);
   options["sketch_rows"] = std::to_string(from.sketch_rows);
   AddSigns(rows, "norms", tensors);
-  return std::move(tensors).MakeFile("qjl", std::move(options));
+  return tensors.MakeFile("qjl", std::move(options));
 }
 
 Result<EncodedRowsFile> ExportRows(const PolarQuantizer& quantizer, const PolarRows& rows) {
   if (rows.quantizer_fingerprint() != quantizer.fingerprint()) return WrittenByAnother("Polar");
   const PolarOptions& from = quantizer.options();
-  TensorBytes tensors(rows.size());
+  RowTensors tensors(rows.size());
   StringMap options;
   AddCommon(from.dim, rows.radius_type(), from.seed, from.stream, options);
   AddRotation(from.rotation, from.rotation_rounds, options);
@@ -180,13 +161,13 @@ Result<EncodedRowsFile> ExportRows(const PolarQuantizer& quantizer, const PolarR
     }
   }
   tensors.AddNumbers("radii", rows.radius_type(), {rows.size(), rows.RadiiPerRow()}, radii);
-  return std::move(tensors).MakeFile("polar", std::move(options));
+  return tensors.MakeFile("polar", std::move(options));
 }
 
 Result<EncodedRowsFile> ExportRows(const OutlierQuantizer& quantizer, const OutlierRows& rows) {
   if (rows.quantizer_fingerprint() != quantizer.fingerprint()) return WrittenByAnother("outlier");
   const OutlierOptions& from = quantizer.options();
-  TensorBytes tensors(rows.size());
+  RowTensors tensors(rows.size());
   StringMap options;
   AddCommon(from.dim, rows.regular().scale_type(), from.seed, from.stream, options);
   AddRotation(from.rotation, from.rotation_rounds, options);
@@ -201,7 +182,7 @@ Result<EncodedRowsFile> ExportRows(const OutlierQuantizer& quantizer, const Outl
                       quantizer.outlier_channels());
   TQ_CHECK(AddMse("outlier_", rows.outliers(), tensors));
   TQ_CHECK(AddMse("regular_", rows.regular(), tensors));
-  return std::move(tensors).MakeFile("outlier", std::move(options));
+  return tensors.MakeFile("outlier", std::move(options));
 }
 
 }  // namespace turboquant

@@ -6,6 +6,7 @@
 #include "src/base/failure.h"
 #include "src/base/try.h"
 #include "src/storage/option_names.h"
+#include "src/storage/option_rules.h"
 #include "src/storage/rows_options.h"
 #include "src/storage/rows_tensors.h"
 #include "src/storage/tensor_elements.h"

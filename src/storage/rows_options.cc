@@ -3,31 +3,18 @@
 #include <bit>
 #include <set>
 #include <span>
+#include <string>
 
 #include "src/base/failure.h"
 #include "src/base/try.h"
+#include "src/storage/option_rules.h"
 #include "src/storage/text.h"
 
 namespace turboquant {
 namespace {
 
-enum class Kind {
-  kNumber,     // decimal, min to max
-  kChoice,     // one of the choices
-  kHex,        // eight lower-case hex digits
-  kLevelBits,  // see ParseLevelBits
-};
-
-struct Rule {
-  std::string_view name;
-  Kind kind;
-  uint64_t min = 0;
-  uint64_t max = 0;
-  std::string_view choices = "";  // "a|b"
-  // Only beside this text of an option, and then always.
-  std::string_view beside = "";
-  std::string_view text = "";
-};
+using Rule = OptionRule;
+using Kind = OptionKind;
 
 constexpr uint64_t kMaxDim = 65536;
 constexpr uint64_t kMaxStream = (1u << 20) - 1;
@@ -89,39 +76,6 @@ std::optional<RuleGroups> RulesOf(std::string_view method) {
   return std::nullopt;
 }
 
-bool IsChoice(std::string_view choices, std::string_view text) {
-  while (true) {
-    const size_t bar = choices.find('|');
-    if (text == choices.substr(0, bar)) return true;
-    if (bar == choices.npos) return false;
-    choices.remove_prefix(bar + 1);
-  }
-}
-
-Result<void> CheckText(const Rule& rule, const std::string& text) {
-  const auto refuse = [&](const auto&... expected) {
-    return Fail(ErrorCode::kCorruptData, "option '", rule.name, "' is ", Quoted(text), ", not ",
-                expected...);
-  };
-  switch (rule.kind) {
-    case Kind::kNumber: {
-      const std::optional<uint64_t> number = ParseDecimal(text);
-      if (number && *number >= rule.min && *number <= rule.max) return {};
-      return refuse("a whole number from ", rule.min, " to ", rule.max);
-    }
-    case Kind::kChoice:
-      if (IsChoice(rule.choices, text)) return {};
-      return refuse("one of ", rule.choices);
-    case Kind::kHex:
-      if (ParseHex32(text)) return {};
-      return refuse("eight lower-case hex digits");
-    case Kind::kLevelBits:
-      if (ParseLevelBits(text)) return {};
-      return refuse("a list of numbers from 1 to 8");
-  }
-  return {};
-}
-
 // Bounds that depend on other options.
 Result<void> CheckTogether(std::string_view method, const RowsOptions& options) {
   const uint64_t dim = options.Number("dim");
@@ -162,45 +116,18 @@ Result<void> CheckTogether(std::string_view method, const RowsOptions& options) 
 
 }  // namespace
 
-std::optional<std::vector<int>> ParseLevelBits(std::string_view text) {
-  std::vector<int> bits;
-  for (size_t i = 0; i < text.size(); i += 2) {
-    const bool ends = i + 1 == text.size();
-    if (text[i] < '1' || text[i] > '8' || (!ends && text[i + 1] != ',')) return std::nullopt;
-    if (!ends && i + 2 == text.size()) return std::nullopt;  // a comma at the end
-    bits.push_back(text[i] - '0');
-  }
-  if (bits.empty()) return std::nullopt;
-  return bits;
-}
-
 uint64_t RowsOptions::Number(std::string_view name) const { return *ParseDecimal(Text(name)); }
 uint32_t RowsOptions::Hex(std::string_view name) const { return *ParseHex32(Text(name)); }
 
 Result<void> CheckRowsOptions(std::string_view method, const StringMap& options) {
   const std::optional<RuleGroups> groups = RulesOf(method);
   if (!groups) return Fail(ErrorCode::kUnsupported, "method ", Quoted(method), " is unknown");
-  std::set<std::string_view> expected;
+  const std::string owner = "method " + std::string(method);
+  std::set<std::string> expected;
   for (const std::span<const Rule> rules : *groups) {
-    for (const Rule& rule : rules) {
-      if (!rule.beside.empty()) {
-        const auto other = options.find(std::string(rule.beside));
-        if (other == options.end() || other->second != rule.text) continue;
-      }
-      const auto found = options.find(std::string(rule.name));
-      if (found == options.end()) {
-        return Fail(ErrorCode::kCorruptData, "method ", method, " needs option '", rule.name,
-                    "', which is missing");
-      }
-      TQ_CHECK(CheckText(rule, found->second));
-      expected.insert(rule.name);
-    }
+    TQ_CHECK(CheckOptionRules(owner, rules, "", options, expected));
   }
-  for (const auto& [name, text] : options) {
-    if (!expected.contains(name)) {
-      return Fail(ErrorCode::kCorruptData, "method ", method, " has no option ", Quoted(name));
-    }
-  }
+  TQ_CHECK(CheckNoOthers(owner, options, expected));
   return CheckTogether(method, RowsOptions(options));
 }
 

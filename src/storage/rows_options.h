@@ -3,10 +3,8 @@
 #define TURBOQUANT_SRC_STORAGE_ROWS_OPTIONS_H_
 
 #include <cstdint>
-#include <optional>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include "turboquant/error.h"
 #include "turboquant/safetensors.h"
@@ -30,9 +28,6 @@ class RowsOptions {
  private:
   const StringMap& options_;
 };
-
-// "4,2,2,2" as numbers from 1 to 8; nullopt for anything else.
-std::optional<std::vector<int>> ParseLevelBits(std::string_view text);
 
 }  // namespace turboquant
 

@@ -9,6 +9,7 @@
 #include "src/base/failure.h"
 #include "src/base/half.h"
 #include "src/base/try.h"
+#include "src/storage/option_rules.h"
 #include "src/storage/rows_options.h"
 #include "src/storage/tensor_elements.h"
 #include "src/storage/text.h"

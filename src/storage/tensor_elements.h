@@ -8,6 +8,7 @@
 #include <cstring>
 #include <optional>
 #include <span>
+#include <vector>
 
 #include "src/base/checked.h"
 #include "turboquant/safetensors.h"
@@ -23,6 +24,14 @@ T LoadElement(std::span<const std::byte> bytes, size_t i) {
   T element;
   std::memcpy(&element, bytes.data() + i * sizeof(T), sizeof(T));
   return element;
+}
+
+// All of them, copied to where they are aligned.
+template <class T>
+std::vector<T> ElementsOf(std::span<const std::byte> bytes) {
+  std::vector<T> elements(bytes.size() / sizeof(T));
+  if (!elements.empty()) std::memcpy(elements.data(), bytes.data(), elements.size() * sizeof(T));
+  return elements;
 }
 
 // Product of the axes, nullopt if it overflows. A zero axis does not excuse the others.

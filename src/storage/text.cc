@@ -1,6 +1,9 @@
 #include "src/storage/text.h"
 
+#include <array>
+#include <cassert>
 #include <charconv>
+#include <cmath>
 
 namespace turboquant {
 
@@ -37,6 +40,23 @@ std::optional<uint64_t> ParseDecimal(std::string_view text) {
   const auto [end, status] = std::from_chars(text.data(), text.data() + text.size(), number);
   if (status != std::errc() || end != text.data() + text.size()) return std::nullopt;
   return number;
+}
+
+std::optional<double> ParseReal(std::string_view text) {
+  double number = 0.0;
+  const auto [end, status] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (status != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  if (!std::isfinite(number) || std::signbit(number)) return std::nullopt;
+  if (RealText(number) != text) return std::nullopt;  // one text for one number
+  return number;
+}
+
+std::string RealText(double number) {
+  std::array<char, 32> text;
+  const auto [end, status] = std::to_chars(text.data(), text.data() + text.size(), number);
+  assert(status == std::errc());
+  (void)status;
+  return {text.data(), end};
 }
 
 std::optional<uint32_t> ParseHex32(std::string_view text) {

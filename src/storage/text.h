@@ -25,6 +25,11 @@ std::string ShapeText(std::span<const size_t> shape);
 // Decimal digits without sign or leading zero, at most 2^64 - 1.
 std::optional<uint64_t> ParseDecimal(std::string_view text);
 
+// A finite number that is not negative, in the shortest decimal form that reads back equal, and
+// back.
+std::optional<double> ParseReal(std::string_view text);
+std::string RealText(double number);
+
 // An error of a file's contents, told with the file's path in front.
 template <class T>
 Result<T> InFile(const std::filesystem::path& path, Result<T> result) {

@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <numeric>
+#include <span>
 #include <vector>
 
 #include "tests/cache/key_statistics.h"
@@ -34,7 +35,7 @@ TEST(AttentionWeightsTest, AreSquaredErrorsOfTheOutput) {
       const AttentionWeights attention({keys.data(), tokens, kDim}, {values.data(), tokens, kDim},
                                        2, 0.02f);
       size_t next = 0;
-      attention.ForQueries({flat.data(), queries.size(), kDim}, positions, [&](size_t i, auto w) {
+      const auto visit = [&](size_t i, std::span<const float> w) {
         ASSERT_EQ(i, next++);
         ASSERT_EQ(w.size(), positions[i] + 1);
         const std::vector<double> expected =
@@ -44,7 +45,8 @@ TEST(AttentionWeightsTest, AreSquaredErrorsOfTheOutput) {
           ASSERT_NEAR(w[j], j < 2 ? 0.0 : expected[j], 1e-5 * sum)
               << "query " << i << " token " << j;
         }
-      });
+      };
+      EXPECT_TRUE(attention.ForQueries({flat.data(), queries.size(), kDim}, positions, visit));
       EXPECT_EQ(next, queries.size());
     }
   }
@@ -63,22 +65,23 @@ TEST(AttentionWeightsTest, HoldOverTheRangeOfExp) {
   const std::vector<float> query = {-1.0f, 0.0f};
   const std::vector<size_t> position = {kTokens - 1};
   const AttentionWeights attention({keys.data(), kTokens, 2}, {values.data(), kTokens, 2}, 0, 1.0f);
-  attention.ForQueries({query.data(), 1, 2}, position, [&](size_t, auto w) {
+  const auto visit = [&](size_t, std::span<const float> w) {
     const std::vector<double> expected =
         testing::WeightsOf(sequence, {-1.0, 0.0}, kTokens - 1, 1.0);
     for (size_t j = 0; j < kTokens; ++j) {
-      ASSERT_NEAR(w[j], expected[j], 3e-6 * expected[j] + 1e-37) << j;
+      ASSERT_NEAR(w[j], expected[j], 5e-6 * expected[j] + 1e-37) << j;
     }
-  });
+  };
+  EXPECT_TRUE(attention.ForQueries({query.data(), 1, 2}, position, visit));
 }
 
-TEST(AttentionWeightsTest, OverflowIsNotFinite) {
+TEST(AttentionWeightsTest, TellOfLogitsThatOverflow) {
   const std::vector<float> keys = {1e30f, 1e30f, -1e30f};
   const std::vector<float> values = {1.0f, 2.0f, 3.0f};
   const std::vector<size_t> position = {2};
   const AttentionWeights attention({keys.data(), 3, 1}, {values.data(), 3, 1}, 0, 1.0f);
-  attention.ForQueries({keys.data(), 1, 1}, position,
-                       [&](size_t, auto w) { EXPECT_FALSE(std::isfinite(w[0] + w[1])); });
+  EXPECT_FALSE(attention.ForQueries({keys.data(), 1, 1}, position,
+                                    [](size_t, std::span<const float>) { ADD_FAILURE(); }));
 }
 
 }  // namespace

@@ -10,7 +10,9 @@
 #include <string>
 #include <vector>
 
+#include "src/cache/key_frame.h"
 #include "src/cache/page_frame.h"
+#include "src/quantizers/direction.h"
 #include "tests/cache/key_statistics.h"
 
 namespace turboquant {
@@ -43,7 +45,7 @@ KeyMap Make(KeyMapKind kind, size_t heads, size_t dim) {
   return *KeyMap::FromNumbers(kind, heads, dim, Center(heads, dim), MapNumbers(kind, heads, dim));
 }
 
-// rows · matrix-vector product, or the diagonal's, or the row itself.
+// The product with a diagonal or a matrix, or the row itself.
 std::vector<double> Mapped(std::span<const float> diagonal, std::span<const float> matrix,
                            const std::vector<double>& row) {
   const size_t dim = row.size();
@@ -97,6 +99,25 @@ TEST(KeyMapTest, InnerProductsAreExactThroughAnyMap) {
           }
         }
       }
+    }
+  }
+}
+
+// What packed keys decode through is the way they came in.
+TEST(KeyMapTest, FramesAreUndone) {
+  constexpr size_t kDim = 24;
+  for (const KeyMapKind kind : {KeyMapKind::kCenter, KeyMapKind::kDiagonal, KeyMapKind::kFull}) {
+    const KeyMap map = Make(kind, 2, kDim);
+    for (const RopePairing pairing : {RopePairing::kHalf, RopePairing::kInterleaved}) {
+      const RopeParameters rope = RopeParameters::FromTheta(1e4, 16, pairing);
+      std::vector<float> turns(rope.rotary_dim());
+      MakeTurns(rope, 516, turns);
+      KeyFrame frame(FastestKernels(), &map, 1, turns.data(), 16, pairing, kDim);
+      const std::vector<double> key = RandomRows(1, kDim, 5)[0];
+      std::vector<float> row(key.begin(), key.end());
+      frame.Apply(row.data(), row.data());
+      frame.Undo(row.data());
+      for (size_t j = 0; j < kDim; ++j) EXPECT_NEAR(row[j], key[j], 2e-5) << j;
     }
   }
 }

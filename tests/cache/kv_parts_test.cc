@@ -253,8 +253,9 @@ TEST(KvPartsTest, PreparedQueriesScoreTheDecodedKeys) {
         for (const KvPart& part : side.parts) {
           std::vector<int8_t> high(kernels::PaddedDim(part.dim));
           std::vector<int8_t> low(kernels::PaddedDim(part.dim));
-          const double factor =
-              PreparePartQuery(part, kHead, query.values.data(), {high.data(), low.data()});
+          std::vector<float> scratch(2 * query.values.size());
+          const double factor = PreparePartQuery(part, kHead, query.values.data(),
+                                                 {high.data(), low.data()}, scratch.data());
           const auto* scales = reinterpret_cast<const uint16_t*>(bytes.data() + part.scales_offset);
           const float one = 1.0f;
           std::vector<float> sums(256);

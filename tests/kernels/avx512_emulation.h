@@ -114,8 +114,46 @@ inline int32_t ReduceAddEpi32(simde__m512i v) {
   return static_cast<int32_t>(sum);
 }
 
+inline simde__m512 FmaddPs(simde__m512 a, simde__m512 b, simde__m512 c) {
+  const auto x = Cast<F32x16>(a);
+  const auto y = Cast<F32x16>(b);
+  auto sum = Cast<F32x16>(c);
+  for (int i = 0; i < 16; ++i) sum.lane[i] = std::fma(x.lane[i], y.lane[i], sum.lane[i]);
+  return Cast<simde__m512>(sum);
+}
+
+inline simde__mmask16 CmpgePsMask(simde__m512 a, simde__m512 b) {
+  const auto x = Cast<F32x16>(a);
+  const auto y = Cast<F32x16>(b);
+  unsigned mask = 0;
+  for (int i = 0; i < 16; ++i) mask |= static_cast<unsigned>(x.lane[i] >= y.lane[i]) << i;
+  return static_cast<simde__mmask16>(mask);
+}
+
+// Masked loads read, and masked stores write, nothing where the mask is zero.
+inline simde__m512 MaskzLoaduPs(simde__mmask16 mask, const float* from) {
+  F32x16 out = {};
+  for (int i = 0; i < 16; ++i)
+    if ((mask >> i) & 1) out.lane[i] = from[i];
+  return Cast<simde__m512>(out);
+}
+
+inline simde__m256i MaskzLoaduEpi16(simde__mmask16 mask, const void* from) {
+  Lanes<uint16_t, 16> out = {};
+  for (int i = 0; i < 16; ++i)
+    if ((mask >> i) & 1) out.lane[i] = static_cast<const uint16_t*>(from)[i];
+  return Cast<simde__m256i>(out);
+}
+
+inline void MaskStoreuPs(float* into, simde__mmask16 mask, simde__m512 v) {
+  const auto in = Cast<F32x16>(v);
+  for (int i = 0; i < 16; ++i)
+    if ((mask >> i) & 1) into[i] = in.lane[i];
+}
+
 }  // namespace turboquant::emulation
 
+using __mmask16 = simde__mmask16;  // NOLINT(bugprone-reserved-identifier)
 using __mmask32 = simde__mmask32;  // NOLINT(bugprone-reserved-identifier)
 
 // The names avx512.cc calls; SIMDe's aliases cover the others.
@@ -143,5 +181,16 @@ using __mmask32 = simde__mmask32;  // NOLINT(bugprone-reserved-identifier)
                                                      simde_mm512_castps_si512(b), control))
 #undef _mm512_reduce_add_epi32
 #define _mm512_reduce_add_epi32(v) turboquant::emulation::ReduceAddEpi32(v)
+
+#undef _mm512_fmadd_ps
+#define _mm512_fmadd_ps(a, b, c) turboquant::emulation::FmaddPs(a, b, c)
+#undef _mm512_cmp_ps_mask
+#define _mm512_cmp_ps_mask(a, b, predicate) turboquant::emulation::CmpgePsMask(a, b)  // _CMP_GE_OQ
+#undef _mm512_maskz_loadu_ps
+#define _mm512_maskz_loadu_ps(mask, from) turboquant::emulation::MaskzLoaduPs(mask, from)
+#undef _mm256_maskz_loadu_epi16
+#define _mm256_maskz_loadu_epi16(mask, from) turboquant::emulation::MaskzLoaduEpi16(mask, from)
+#undef _mm512_mask_storeu_ps
+#define _mm512_mask_storeu_ps(into, mask, v) turboquant::emulation::MaskStoreuPs(into, mask, v)
 
 #endif  // TURBOQUANT_TESTS_KERNELS_AVX512_EMULATION_H_

@@ -159,6 +159,33 @@ TEST_P(BackendEqualityTest, EveryDimSearchAndNumberOfRounds) {
   }
 }
 
+// Custom codebooks whose levels fit int8, which the kernels treat apart, odd-symmetric or not.
+TEST_P(BackendEqualityTest, NarrowCustomCodebooks) {
+  const int bits = GetParam();
+  if (bits == 8) return;  // 256 levels do not fit
+  for (const double skew : {0.0, 3.0}) {
+    std::vector<double> centroids;
+    const int codes = 1 << bits;
+    for (int i = 0; i < codes; ++i) {
+      const double level = std::round((2 * i + 1 - codes) * 120.0 / codes) + skew;
+      centroids.push_back(level / 1024);
+    }
+    for (const size_t dim : {16, 33, 128}) {
+      auto codebook = Codebook::FromCentroids(dim, centroids);
+      ASSERT_TRUE(codebook);
+      ASSERT_TRUE(codebook->int8_levels());
+      ExpectEqualOnAllBackends({.dim = dim,
+                                .bits = bits,
+                                .scale = Scale::kNorm,
+                                .scale_search = bits % 2 == 0,
+                                .scale_type = ScaleType::kF32,
+                                .codebook = CodebookKind::kCustom,
+                                .custom_codebook = *codebook},
+                               22, "dim " + std::to_string(dim) + " skew " + std::to_string(skew));
+    }
+  }
+}
+
 // 2048 is the last dim whose scores fit int32.
 TEST_P(BackendEqualityTest, LargeDims) {
   for (const size_t dim : {256, 1000, 2048, 2080}) {

@@ -284,6 +284,15 @@ TEST(CodebookTest, CustomCentroidsAreRoundedToTheGrid) {
   }
 }
 
+TEST(CodebookTest, CustomLevelsThatFitInt8AreSaidTo) {
+  const double fit[] = {-127.0 / 1024, -5.0 / 1024, 5.0 / 1024, 127.0 / 1024};
+  const double high[] = {-127.0 / 1024, -5.0 / 1024, 5.0 / 1024, 128.0 / 1024};
+  const double low[] = {-128.0 / 1024, -5.0 / 1024, 5.0 / 1024, 127.0 / 1024};
+  EXPECT_TRUE(Codebook::FromCentroids(16, fit)->int8_levels());
+  EXPECT_FALSE(Codebook::FromCentroids(16, high)->int8_levels());
+  EXPECT_FALSE(Codebook::FromCentroids(16, low)->int8_levels());
+}
+
 TEST(CodebookTest, CustomCodebookReportsItsGaussianDistortion) {
   const double centroids[] = {-1.5, -0.5, 0.5, 1.5};
   const Result<Codebook> codebook = Codebook::FromCentroids(16, centroids);

@@ -333,6 +333,7 @@ TEST(MseRowsErrorTest, CorruptCanonicalRowsAreNamed) {
                                 -kInfinity,
                                 -1.0f,
                                 -0x1p-24f,
+                                -0.0f,
                                 0.1f,  // lies between two halves
                                 65520.0f,
                                 0x1p-25f,

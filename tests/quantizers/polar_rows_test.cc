@@ -75,6 +75,7 @@ TEST(PolarRowsTest, ImportRefusesDamageNamingTheRow) {
   fails(packed, {1.0f}, ErrorCode::kDimensionMismatch, "1 elements");
   fails({0, 0, 0, 0x40}, {1.0f, 2.0f}, ErrorCode::kCorruptData, "codes[1] has padding bits");
   fails(packed, {-1.0f, 2.0f}, ErrorCode::kCorruptData, "radii[0] is -1");
+  fails(packed, {-0.0f, 2.0f}, ErrorCode::kCorruptData, "radii[0] is -0");
   fails(packed, {1.0f, kNan}, ErrorCode::kCorruptData, "(row 1)");
   fails(packed, {1.0f, kInfinity}, ErrorCode::kCorruptData, "radii[1]");
   fails(packed, {1.0f, 0.1f}, ErrorCode::kCorruptData, "which no f16 equals");

@@ -66,8 +66,11 @@ TEST(ProdRowsTest, RowsAppendRemoveTruncateExportAndImport) {
     EXPECT_EQ(quantizer.Import(packed, scales, signs, norms).error().message,
               "signs[1] has padding bits that are not zero");
     signs[5] &= 0x7F;
-    norms[4] = -0.5f;
-    EXPECT_EQ(quantizer.Import(packed, scales, signs, norms).error().code, ErrorCode::kCorruptData);
+    for (const float norm : {-0.5f, -0.0f}) {
+      norms[4] = norm;
+      EXPECT_EQ(quantizer.Import(packed, scales, signs, norms).error().code,
+                ErrorCode::kCorruptData);
+    }
     norms[4] = 0.5f;
     scales[2] = kNan;
     EXPECT_EQ(quantizer.Import(packed, scales, signs, norms).error().code, ErrorCode::kCorruptData);

@@ -94,6 +94,7 @@ TEST(QjlRowsTest, ImportRefusesDamageNamingTheRow) {
   fails(signs, {1.0f, 1.0f}, ErrorCode::kDimensionMismatch, "2 rows");
   fails({0, 0, 0, 0x10, 0, 0}, norms, ErrorCode::kCorruptData, "signs[1] has padding bits");
   fails(signs, {1.0f, 1.0f, -1.0f}, ErrorCode::kCorruptData, "norms[2] is -1");
+  fails(signs, {1.0f, -0.0f, 1.0f}, ErrorCode::kCorruptData, "norms[1] is -0");
   fails(signs, {1.0f, kNan, 1.0f}, ErrorCode::kCorruptData, "norms[1]");
   fails(signs, {kInfinity, 1.0f, 1.0f}, ErrorCode::kCorruptData, "norms[0]");
   fails(signs, {1.0f, 1.0f, 1.0001f}, ErrorCode::kCorruptData, "norms[2]");

@@ -1,0 +1,62 @@
+// Appending tokens to a cache: 8 KV heads, keys and values, one rotation round.
+#include <algorithm>
+#include <chrono>
+
+#include "bench/bench_rows.h"
+#include "turboquant/kv_cache.h"
+
+namespace turboquant::bench {
+namespace {
+
+constexpr size_t kHeads = 8;
+constexpr size_t kDim = 128;
+constexpr size_t kDistinct = 256;  // tokens of input, used again and again
+
+// Args: bits of both sides, scale search, window, page frames with a diagonal map.
+void AppendToken(benchmark::State& state) {
+  const KvSideOptions side = {.bits = static_cast<int>(state.range(0)),
+                              .scale_search = state.range(1) != 0};
+  KvCacheOptions options;
+  options.format.head_dim = kDim;
+  options.format.kv_heads = kHeads;
+  options.format.keys = side;
+  options.format.values = side;
+  options.sinks = 0;
+  options.window = static_cast<size_t>(state.range(2));
+  if (state.range(3) != 0) {
+    options.rope = RopeParameters::FromTheta(10000.0, kDim);
+    const std::vector<float> center(kHeads * kDim, 0.1f);
+    const std::vector<float> scale(kHeads * kDim, 1.25f);
+    auto map = KeyMap::FromNumbers(KeyMapKind::kDiagonal, kHeads, kDim, center, scale);
+    options.known_key_map = std::make_shared<const KeyMap>(*std::move(map));
+  }
+  const auto keys = NormalRows(kDistinct, kHeads * kDim, 1);
+  const auto values = NormalRows(kDistinct, kHeads * kDim, 2);
+  auto cache = KvCache::Create(options);
+  std::vector<double> times;
+  size_t token = 0;
+  for (auto _ : state) {
+    const size_t at = token++ % kDistinct * kHeads * kDim;
+    const auto start = std::chrono::steady_clock::now();
+    auto done = cache->Append(HeadsView::TokenMajor(keys.data() + at, 1, kHeads, kDim),
+                              HeadsView::TokenMajor(values.data() + at, 1, kHeads, kDim));
+    const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
+    state.SetIterationTime(taken.count());
+    times.push_back(taken.count());
+    if (!done) state.SkipWithError(done.error().message.c_str());
+  }
+  std::ranges::sort(times);
+  state.counters["p99_us"] = 1e6 * times[times.size() * 99 / 100];
+  state.counters["median_us"] = 1e6 * times[times.size() / 2];
+  state.SetLabel(std::string(BackendName(cache->format().backend())));
+}
+BENCHMARK(AppendToken)
+    ->ArgNames({"bits", "search", "window", "frames"})
+    ->ArgsProduct({{2, 3, 4}, {0}, {0}, {0}})
+    ->ArgsProduct({{4}, {0, 1}, {0, 64}, {0, 1}})
+    ->Iterations(10000)
+    ->UseManualTime()
+    ->Unit(benchmark::kMicrosecond);
+
+}  // namespace
+}  // namespace turboquant::bench

@@ -1,0 +1,155 @@
+// Decode attention over a cache, ns per (query head × cached token): packed widths, f16 and f32
+// rows by the library's own kernels, and a plain read of the bytes that each must at least touch.
+#include <memory>
+#include <thread>
+
+#include "bench/bench_rows.h"
+#include "turboquant/kv_cache.h"
+
+namespace turboquant::bench {
+namespace {
+
+struct Shape {
+  size_t head_dim;
+  size_t kv_heads;
+  size_t query_heads;
+  size_t tokens;
+};
+
+KvCacheOptions Options(const Shape& shape, KvSideOptions keys, KvSideOptions values) {
+  KvCacheOptions options;
+  options.format.head_dim = shape.head_dim;
+  options.format.kv_heads = shape.kv_heads;
+  options.format.keys = keys;
+  options.format.values = values;
+  options.sinks = 0;
+  options.window = 0;
+  options.key_map = KeyMapKind::kNone;
+  return options;
+}
+
+// Page frames with a diagonal map of arbitrary numbers.
+void UseFrames(KvCacheOptions& options) {
+  const size_t heads = options.format.kv_heads;
+  const size_t dim = options.format.head_dim;
+  const std::vector<float> center(heads * dim, 0.1f);
+  const std::vector<float> scale(heads * dim, 1.25f);
+  auto map = KeyMap::FromNumbers(KeyMapKind::kDiagonal, heads, dim, center, scale);
+  options.known_key_map = std::make_shared<const KeyMap>(*std::move(map));
+  options.key_map = KeyMapKind::kDiagonal;
+  options.rope = RopeParameters::FromTheta(10000.0, dim);
+}
+
+KvSideOptions Side(int64_t bits) {
+  if (bits == 16) return {.method = KvMethod::kF16};
+  if (bits == 32) return {.method = KvMethod::kF32};
+  return {.bits = static_cast<int>(bits), .scale_search = false};
+}
+
+// A cache of `tokens` random tokens. Encoding is the slow part, so that of 512 is repeated.
+KvCache Fill(const KvCacheOptions& options, size_t tokens) {
+  auto cache = KvCache::Create(options);
+  const size_t width = options.format.kv_heads * options.format.head_dim;
+  constexpr size_t kChunk = 512;
+  const auto keys = NormalRows(kChunk, width, 1);
+  const auto values = NormalRows(kChunk, width, 2);
+  for (size_t t = 0; t < tokens; t += kChunk) {
+    const size_t count = std::min(kChunk, tokens - t);
+    const auto view = [&](const std::vector<float>& rows) {
+      return HeadsView::TokenMajor(rows.data(), count, options.format.kv_heads,
+                                   options.format.head_dim);
+    };
+    (void)cache->Append(view(keys), view(values));
+  }
+  return *std::move(cache);
+}
+
+ParallelFor Threads(size_t threads) {
+  if (threads < 2) return {};
+  return [threads](size_t tasks, const std::function<void(size_t)>& body) {
+    std::atomic<size_t> next = 0;
+    const auto work = [&] {
+      for (size_t task = next++; task < tasks; task = next++) body(task);
+    };
+    std::vector<std::jthread> others;
+    for (size_t t = 1; t < threads; ++t) others.emplace_back(work);
+    work();
+  };
+}
+
+void Report(benchmark::State& state, const Shape& shape, size_t query_tokens, double bytes) {
+  const double items = static_cast<double>(state.iterations()) *
+                       static_cast<double>(shape.tokens * shape.query_heads * query_tokens);
+  state.counters["ns_per_query_token"] =
+      benchmark::Counter(items * 1e-9, benchmark::Counter::kIsRate | benchmark::Counter::kInvert);
+  state.counters["bytes_per_token"] = bytes;
+  state.counters["GB/s"] = benchmark::Counter(
+      static_cast<double>(state.iterations()) * bytes * static_cast<double>(shape.tokens) * 1e-9,
+      benchmark::Counter::kIsRate);
+}
+
+// Args: key bits (16: f16, 32: f32), value bits, tokens, query heads, digits, threads, query
+// tokens, head_dim.
+void Attention(benchmark::State& state) {
+  const Shape shape = {static_cast<size_t>(state.range(7)), 8, static_cast<size_t>(state.range(3)),
+                       static_cast<size_t>(state.range(2))};
+  const size_t query_tokens = static_cast<size_t>(state.range(6));
+  KvCacheOptions cache_options = Options(shape, Side(state.range(0)), Side(state.range(1)));
+  if (state.range(8) != 0) UseFrames(cache_options);
+  const KvCache cache = Fill(cache_options, shape.tokens);
+  const auto queries = NormalRows(query_tokens * shape.query_heads, shape.head_dim, 3);
+  std::vector<float> outputs(queries.size());
+  AttendOptions options;
+  options.digits = static_cast<int>(state.range(4));
+  options.parallel_for = Threads(static_cast<size_t>(state.range(5)));
+  for (auto _ : state) {
+    auto done = cache.Attend(
+        HeadsView::TokenMajor(queries.data(), query_tokens, shape.query_heads, shape.head_dim),
+        options,
+        HeadsOutput::TokenMajor(outputs.data(), query_tokens, shape.query_heads, shape.head_dim));
+    benchmark::DoNotOptimize(outputs.data());
+    if (!done) state.SkipWithError(done.error().message.c_str());
+  }
+  state.SetLabel(std::string(BackendName(cache.format().backend())));
+  Report(state, shape, query_tokens, cache.format().BytesPerToken());
+}
+BENCHMARK(Attention)
+    ->ArgNames({"key", "value", "tokens", "heads", "digits", "threads", "rows", "dim", "frames"})
+    // Length, beside f16.
+    ->ArgsProduct({{4}, {4}, {1024, 4096, 32768, 131072}, {32}, {2}, {1}, {1}, {128}, {0}})
+    ->ArgsProduct({{16}, {16}, {1024, 4096, 32768}, {32}, {2}, {1}, {1}, {128}, {0}})
+    ->ArgsProduct({{32}, {32}, {4096}, {32}, {2}, {1}, {1}, {128}, {0}})
+    // Widths.
+    ->ArgsProduct({{3}, {3}, {4096, 32768}, {32}, {2}, {1}, {1}, {128}, {0}})
+    ->ArgsProduct({{2}, {2}, {4096, 32768}, {32}, {2}, {1}, {1}, {128}, {0}})
+    ->ArgsProduct({{8}, {4}, {4096, 32768}, {32}, {2}, {1}, {1}, {128}, {0}})
+    // One digit; page frames.
+    ->ArgsProduct({{4}, {4}, {4096}, {32}, {1}, {1}, {1}, {128}, {0}})
+    ->ArgsProduct({{4}, {4}, {4096}, {32}, {2}, {1}, {1}, {128}, {1}})
+    // Query heads of a KV head: 1, 4 (above) and 8.
+    ->ArgsProduct({{4}, {4}, {4096}, {8, 64}, {2}, {1}, {1}, {128}, {0}})
+    ->ArgsProduct({{16}, {16}, {4096}, {8, 64}, {2}, {1}, {1}, {128}, {0}})
+    // head_dim.
+    ->ArgsProduct({{4}, {4}, {4096}, {32}, {2}, {1}, {1}, {64, 80, 256}, {0}})
+    // Threads, prefill.
+    ->ArgsProduct({{4}, {4}, {32768}, {32}, {2}, {2}, {1}, {128}, {0}})
+    ->ArgsProduct({{4}, {4}, {4096}, {32}, {2}, {1}, {64, 512}, {128}, {0}});
+
+// The memory floor: the pages' bytes, read once.
+void ReadPages(benchmark::State& state) {
+  const Shape shape = {128, 8, 32, static_cast<size_t>(state.range(1))};
+  const KvCache cache =
+      Fill(Options(shape, Side(state.range(0)), Side(state.range(0))), shape.tokens);
+  const KvView view = cache.view();
+  for (auto _ : state) {
+    uint64_t sum = 0;
+    for (const KvPage& page : view.pages)
+      sum += ReadBytes(reinterpret_cast<const uint8_t*>(page.bytes), cache.format().PageBytes());
+    benchmark::DoNotOptimize(sum);
+  }
+  Report(state, shape, 1, cache.format().BytesPerToken());
+}
+BENCHMARK(ReadPages)->ArgNames({"bits", "tokens"})->ArgsProduct({{4, 16}, {1024, 4096, 32768}});
+
+}  // namespace
+}  // namespace turboquant::bench
