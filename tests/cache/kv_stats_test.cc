@@ -48,12 +48,22 @@ void Free(void* bytes) {
 
 }  // namespace
 
-void* operator new(size_t size) { return Allocate(size, alignof(std::max_align_t)); }
+// Every form, as sanitizers bring forms of their own that don't call these. Over-aligned arrays and
+// objects that may be missing are not asked for.
+constexpr size_t kUsual = alignof(std::max_align_t);
+void* operator new(size_t size) { return Allocate(size, kUsual); }
+void* operator new[](size_t size) { return Allocate(size, kUsual); }
+void* operator new(size_t size, const std::nothrow_t&) noexcept { return Allocate(size, kUsual); }
+void* operator new[](size_t size, const std::nothrow_t&) noexcept { return Allocate(size, kUsual); }
 void* operator new(size_t size, std::align_val_t alignment) {
-  return Allocate(size, std::max(static_cast<size_t>(alignment), alignof(std::max_align_t)));
+  return Allocate(size, std::max(static_cast<size_t>(alignment), kUsual));
 }
 void operator delete(void* bytes) noexcept { Free(bytes); }
+void operator delete[](void* bytes) noexcept { Free(bytes); }
 void operator delete(void* bytes, size_t) noexcept { Free(bytes); }
+void operator delete[](void* bytes, size_t) noexcept { Free(bytes); }
+void operator delete(void* bytes, const std::nothrow_t&) noexcept { Free(bytes); }
+void operator delete[](void* bytes, const std::nothrow_t&) noexcept { Free(bytes); }
 void operator delete(void* bytes, std::align_val_t) noexcept { Free(bytes); }
 void operator delete(void* bytes, size_t, std::align_val_t) noexcept { Free(bytes); }
 
