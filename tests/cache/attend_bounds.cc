@@ -247,4 +247,73 @@ ErrorBound AttendBounds::Output(const DenseRow& row, size_t kv_head, const Error
   return bound;
 }
 
+namespace {
+
+// Checks row r of the logits; returns how far they may be off.
+ErrorBound ExpectLogits(const DenseRow& row, std::span<const float> logits, ErrorBound bound) {
+  double reach = 0.0;  // of logits that count
+  for (size_t t = 0; t < row.logits.size(); ++t)
+    if (row.weights[t] != 0.0) reach = std::max(reach, std::fabs(row.logits[t]));
+  for (size_t t = 0; t < row.logits.size(); ++t) {
+    const double own = row.logits[t] == kHidden ? 0.0 : std::fabs(row.logits[t]);
+    bound.worst[t] += 5e-7 * std::max(reach, own);
+    const double logit = static_cast<double>(logits[t]);
+    EXPECT_EQ(logit == kHidden, row.logits[t] == kHidden) << "token " << t << ": " << logit;
+    if (logit == kHidden || row.logits[t] == kHidden) continue;
+    EXPECT_NEAR(logit, row.logits[t], bound.worst[t]) << "token " << t;
+    if (testing::Test::HasFailure()) break;
+  }
+  return bound;
+}
+
+// Returns the largest error over its bound.
+double ExpectOutput(const AttendBounds& bounds, const DenseRow& row, std::span<const float> output,
+                    size_t kv_head, const ErrorBound& bound) {
+  std::vector<double> difference(output.begin(), output.end());
+  for (size_t j = 0; j < output.size(); ++j) difference[j] -= row.output[j];
+  const std::vector<float> stored = bounds.ToStored(difference, kv_head);
+  double ratio = 0.0;
+  for (size_t j = 0; j < stored.size(); ++j) {
+    const double error = std::fabs(static_cast<double>(stored[j]));
+    EXPECT_LE(error, bound.worst[j]) << "column " << j;
+    if (error != 0.0) ratio = std::max(ratio, error / bound.worst[j]);
+  }
+  return ratio;
+}
+
+}  // namespace
+
+double ExpectAttends(const KvCache& cache, const Queries& queries, const AttendOptions& options) {
+  const DenseAttention dense(cache);
+  const AttendBounds bounds(cache, dense);
+  const std::vector<float> logits = LogitsOf(cache, queries, options);
+  const Attended attended(cache, queries, options);
+  double ratio = 0.0;
+  for (size_t r = 0; r < queries.tokens * queries.heads; ++r) {
+    const size_t token = r / queries.heads;
+    const size_t head = r % queries.heads;
+    SCOPED_TRACE("query token " + std::to_string(token) + ", head " + std::to_string(head));
+    const size_t kv_head = dense.KvHead(queries, head);
+    const DenseRow row = dense.Attend(queries, token, head, options);
+    const ErrorBound logit_bound =
+        ExpectLogits(row, std::span(logits).subspan(r * dense.tokens(), dense.tokens()),
+                     bounds.Logits(queries.Row(token, head), kv_head, options));
+    const auto output = std::span(attended.outputs).subspan(r * queries.dim, queries.dim);
+    const double log_sum_exp = static_cast<double>(attended.log_sum_exp[r]);
+    if (row.log_sum_exp == kHidden) {
+      EXPECT_EQ(log_sum_exp, kHidden);
+      for (const float x : output) EXPECT_EQ(x, 0.0f);
+      continue;
+    }
+    double logit_error = 0.0;
+    for (size_t t = 0; t < dense.tokens(); ++t)
+      if (row.weights[t] != 0.0) logit_error = std::max(logit_error, logit_bound.worst[t]);
+    EXPECT_NEAR(log_sum_exp, row.log_sum_exp, logit_error);
+    const ErrorBound bound = bounds.Output(row, kv_head, logit_bound, options);
+    ratio = std::max(ratio, ExpectOutput(bounds, row, output, kv_head, bound));
+    if (testing::Test::HasFailure()) break;
+  }
+  return ratio;
+}
+
 }  // namespace turboquant::test

@@ -66,6 +66,10 @@ class AttendBounds {
   std::vector<Head> heads_;
 };
 
+// Attends and compares every row with attention in double: which tokens are seen, their logits, the
+// log-sum-exp, the outputs. Returns the largest error of an output over its bound.
+double ExpectAttends(const KvCache& cache, const Queries& queries, const AttendOptions& options);
+
 }  // namespace turboquant::test
 
 #endif  // TURBOQUANT_TESTS_CACHE_ATTEND_BOUNDS_H_
