@@ -102,7 +102,7 @@ TEST(ResultOutputTest, CsvHasAsManyFieldsInEveryLineAndQuotes) {
   std::istringstream lines(csv);
   std::string header, line;
   std::getline(lines, header);
-  EXPECT_TRUE(header.starts_with("workload,method,bits,policy,target,threads,source,"));
+  EXPECT_TRUE(header.starts_with("workload,method,bits,policy,target,threads,kind,source,"));
   const auto fields = std::ranges::count(header, ',') + 1;
   std::getline(lines, line);
   EXPECT_EQ(std::ranges::count(line, ',') + 1, fields + 1);  // one more inside the quotes
