@@ -1,6 +1,7 @@
 #include "src/eval/attention_workload.h"
 
 #include <algorithm>
+#include <cassert>
 #include <cmath>
 #include <memory>
 #include <string>
@@ -102,6 +103,7 @@ Result<KvCache> FillCache(KvCacheOptions cache_options, size_t tokens,
     };
     TQ_CHECK(cache.Append(view(inputs.keys), view(inputs.values), run.parallel_for));
   }
+  assert(cache.view().packed_tokens == tokens);
   return cache;
 }
 
