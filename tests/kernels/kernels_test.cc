@@ -346,6 +346,15 @@ TEST(KernelTablesTest, Avx512KernelsAreAmongThem) {
   EXPECT_EQ(EmulatedAvx512Kernels()->backend, Backend::kAvx512);
 }
 
+// Also on CPUs that have SVE, for which there are no kernels of their own.
+TEST(KernelTablesTest, NeonKernelsAreThereOnEvery64BitArm) {
+#ifdef __aarch64__
+  EXPECT_NE(FindKernels(Backend::kNeon), nullptr);
+#else
+  EXPECT_EQ(FindKernels(Backend::kNeon), nullptr);
+#endif
+}
+
 INSTANTIATE_TEST_SUITE_P(Backends, KernelsTest, testing::ValuesIn(TestedTables()),
                          [](const auto& tested) { return TableName(*tested.param); });
 
