@@ -10,11 +10,13 @@
 // Behind foreach_target.h, which includes this file once per target.
 #include <hwy/highway.h>
 
+#include "src/kernels/codes-inl.h"
 #include "src/kernels/encode-inl.h"
 #include "src/kernels/kernels.h"
 #include "src/kernels/query-inl.h"
 #include "src/kernels/rotate-inl.h"
 #include "src/kernels/score-inl.h"
+#include "src/kernels/stream-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace turboquant::kernels::HWY_NAMESPACE {
