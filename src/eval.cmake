@@ -1,7 +1,8 @@
 # Evaluation and the command line: static libraries, so that tests call what the program runs.
 add_library(turboquant_eval STATIC
-  eval/attention_errors.cc eval/baseline_method.cc eval/baselines.cc eval/machine.cc eval/measure.cc
-  eval/method.cc eval/method_names.cc eval/metrics.cc eval/report.cc eval/result_json.cc
+  eval/attention_errors.cc eval/baseline_method.cc eval/baselines.cc eval/cache_measure.cc
+  eval/cache_spec.cc eval/head_cache.cc eval/machine.cc eval/measure.cc
+  eval/method.cc eval/method_names.cc eval/metrics.cc eval/position_row.cc eval/report.cc eval/result_json.cc
   eval/result_output.cc eval/svg_axis.cc eval/svg_chart.cc eval/synthetic_workload.cc
   eval/theory.cc eval/trace_workload.cc eval/workload_methods.cc)
 target_include_directories(turboquant_eval PUBLIC ${PROJECT_SOURCE_DIR})

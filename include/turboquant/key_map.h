@@ -116,10 +116,10 @@ struct KeyMapOptions {
 // w_ij = p_ij² |v_j - o_i|², the first-order error of attention's output (p the attention weight of
 // query i on token j, o_i its output): worth 10 to 15 % of the map's gain. Then
 //   AᵀA ~ Ck^-1/2 (Ck^1/2 Cq Ck^1/2)^1/2 Ck^-1/2, or for a diagonal A  a_j ~ (Cq_jj / Ck_jj)^1/4,
-// with head_dim as the trace of A. m is the plain mean. Of more than 256 tokens the weights come from
-// 256 queries, evenly spaced. Where nothing is to be learnt (all keys equal, queries zero) A is the
-// identity. One thread: for 512 tokens of 32 query heads and head_dim 128 about 0.1 s (kDiagonal) or
-// 0.25 s (kFull).
+// with head_dim as the trace of A. m is the plain mean. Of more than 256 tokens the weights come
+// from 256 queries, evenly spaced. Where nothing is to be learnt (all keys equal, queries zero) A
+// is the identity. One thread: for 512 tokens of 32 query heads and head_dim 128 about 0.1 s
+// (kDiagonal) or 0.25 s (kFull).
 class KeyMapEstimator {
  public:
   // Errors: kInvalidArgument naming the option.
@@ -127,10 +127,13 @@ class KeyMapEstimator {
 
   // keys and values [tokens × kv_heads × head_dim], queries [tokens × query_heads × head_dim], the
   // tokens of a sequence from its first on; `queries` may be empty (data null): then a map of any
-  // kind is centre only. Errors: kDimensionMismatch; kInvalidArgument with fewer than sinks + 2
-  // tokens, or where logits overflow float; kNonFinite naming token, head and column.
+  // kind is centre only. Where not every token's queries are at hand, `query_tokens` says which
+  // token asked each row of `queries`, ascending. Errors: kDimensionMismatch; kInvalidArgument with
+  // fewer than sinks + 2 tokens, for query_tokens out of order or range, or where logits overflow
+  // float; kNonFinite naming token, head and column.
   [[nodiscard]] Result<KeyMap> Estimate(const HeadsView& keys, const HeadsView& values,
-                                        const HeadsView& queries) const;
+                                        const HeadsView& queries,
+                                        std::span<const size_t> query_tokens = {}) const;
 
  private:
   explicit KeyMapEstimator(const KeyMapOptions& options) : options_(options) {}

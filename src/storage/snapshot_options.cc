@@ -43,7 +43,7 @@ constexpr Rule kRules[] = {
     {"evicted_tokens", Kind::kNumber, 0, kMaxPosition},
     {"first_lane", Kind::kNumber, 0, kPageTokens - 1},
     {"key_map_held", Kind::kChoice, 0, 0, "none|center|diagonal|full"},
-    {"observed_queries", Kind::kChoice, 0, 0, "none|gap|held"},
+    {"observed_queries", Kind::kChoice, 0, 0, "none|held"},
     {"observed_tokens", Kind::kNumber, 0, kMaxCount, "", "observed_queries", "held"},
 };
 

@@ -241,10 +241,6 @@ Result<void> ReadObserved(const SnapshotMetadata& metadata, SnapshotTensors& ten
   if (!state.AwaitsMap() || state.options.query_heads == 0) {
     return Contradiction(metadata, "queries were observed for a key map that is not awaited");
   }
-  if (kind == "gap") {
-    state.observed.gap = true;
-    return {};
-  }
   const size_t tokens = metadata.Number("observed_tokens");
   const size_t heads = state.options.query_heads;
   const size_t dim = state.options.format.head_dim;
@@ -255,12 +251,12 @@ Result<void> ReadObserved(const SnapshotMetadata& metadata, SnapshotTensors& ten
   const size_t shape[] = {tokens, heads, dim};
   const std::string name = metadata.prefix() + "observed.queries";
   TQ_TRY(const auto bytes, tensors.Get(name, TensorType::kF32, shape));
-  state.observed = {ElementsOf<float>(bytes), tokens, /*gap=*/false};
+  state.observed = {ElementsOf<float>(bytes), tokens};
   const HeadsView rows = HeadsView::TokenMajor(state.observed.rows.data(), tokens, heads, dim);
   return Blame(name, CheckNumbers("queries", rows, {}, *state.parts().kernels, {}));
 }
 
-Result<void> TakeKeyMap(const SnapshotMetadata& metadata, std::shared_ptr<const KeyMap> key_map,
+Result<void> TakeKeyMap(const SnapshotMetadata& metadata, const KeyMap* key_map,
                         KvCache::State& state) {
   if (key_map == nullptr || state.options.known_key_map) return {};  // the state has a known one
   const KeyMapKind wanted = state.options.key_map;
@@ -276,8 +272,8 @@ Result<void> TakeKeyMap(const SnapshotMetadata& metadata, std::shared_ptr<const 
 }  // namespace
 
 Result<void> RestoreState(const SnapshotMetadata& metadata, SnapshotTensors& tensors,
-                          std::shared_ptr<const KeyMap> key_map, KvCache::State& state) {
-  TQ_CHECK(TakeKeyMap(metadata, std::move(key_map), state));
+                          const KeyMap* key_map, KvCache::State& state) {
+  TQ_CHECK(TakeKeyMap(metadata, key_map, state));
   TQ_CHECK(CheckCounts(metadata, state));
   TQ_CHECK(ReadExact(metadata, tensors, "sinks", metadata.Number("sink_tokens"), state,
                      /*to_be_packed=*/false, state.sinks));

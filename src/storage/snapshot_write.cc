@@ -124,8 +124,8 @@ void AddObserved(const KvCache::State& state, const std::string& prefix, OwnedTe
                  StringMap& metadata) {
   const ObservedQueries& observed = state.observed;
   const bool held = observed.tokens != 0;
-  metadata[prefix + "observed_queries"] = observed.gap ? "gap" : held ? "held" : "none";
-  if (observed.gap || !held) return;
+  metadata[prefix + "observed_queries"] = held ? "held" : "none";
+  if (!held) return;
   metadata[prefix + "observed_tokens"] = std::to_string(observed.tokens);
   tensors.AddElements(prefix + "observed.queries", TensorType::kF32,
                       {observed.tokens, state.options.query_heads, state.options.format.head_dim},

@@ -30,6 +30,17 @@ TEST(ParseDecimalTest, TakesOneSpellingOfEachNumber) {
   }
 }
 
+TEST(ParseRealTest, TakesOneSpellingOfEachNumber) {
+  for (const double number : {0.0, 0.3, 1.0, 1e-300, 1e300, 0.1 + 0.2}) {
+    EXPECT_EQ(ParseReal(RealText(number)), number);
+  }
+  EXPECT_EQ(RealText(0.3), "0.3");
+  for (const char* text : {"", "-0", "-1", "+1", "0.30", "00.3", ".3", "1.0", "inf", "nan", "1e999",
+                           "0x1", " 1", "1 "}) {
+    EXPECT_EQ(ParseReal(text), std::nullopt) << text;
+  }
+}
+
 TEST(ParseHex32Test, TakesOneSpellingOfEachNumber) {
   EXPECT_EQ(ParseHex32("00000000"), 0u);
   EXPECT_EQ(ParseHex32("deadbeef"), 0xDEADBEEFu);
