@@ -47,6 +47,7 @@ bool Quantizes(const KvSideOptions& side) {
 
 // What has no effect is the same everywhere, so that equal caches compare equal.
 void Normalize(CacheSpec& spec) {
+  if (!Quantizes(spec.options.format.keys)) spec.options.key_map = KeyMapKind::kNone;
   if (spec.options.key_map == KeyMapKind::kNone) spec.key_map_tokens = 0;
   for (KvSideOptions* side : {&spec.options.format.keys, &spec.options.format.values}) {
     if (!Quantizes(*side)) *side = {.method = side->method};

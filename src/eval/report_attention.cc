@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "src/eval/cache_spec.h"
 #include "src/eval/report_sections.h"
 #include "src/eval/svg_chart.h"
 
@@ -40,14 +41,16 @@ std::string TimeChart(const AttentionGroup& group) {
     AddPoint(chart, "f32", SeriesStyle::kLine, row->tokens, row->f32_attention_ns_per_query_token);
   }
   for (const AttentionRow* row : group.rows) {
-    AddPoint(chart, "read " + CacheName(*row), SeriesStyle::kGuide, row->tokens,
+    const std::string widths =
+        WidthsName(row->key_method, row->key_bits, row->value_method, row->value_bits);
+    AddPoint(chart, "read " + widths, SeriesStyle::kGuide, row->tokens,
              row->memory_floor_ns_per_query_token);
   }
   for (ChartSeries& series : chart.series) std::ranges::sort(series.points, {}, &ChartPoint::x);
   return RenderLineChart(chart);
 }
 
-std::string BytesChart(const AttentionGroup& group) {
+std::string DotsOf(const AttentionGroup& group) {
   DotChart chart;
   chart.title = "Time against f16 and the plain read";
   chart.description = "Nanoseconds per query head and token of each cache at each length.";
@@ -88,7 +91,7 @@ std::string AttentionSection(const AttentionGroup& group) {
       Figure(TimeChart(group), "Time against the length of the context",
              "One query token; shortest of several runs. f16 and f32: the library&#39;s own "
              "attention on such rows. Dashed: the packed bytes, only read.") +
-      Figure(BytesChart(group), "The same, cache by cache",
+      Figure(DotsOf(group), "The same, cache by cache",
              "How far packed attention is from reading its bytes, and from unpacked rows.");
   return ChartSection(group.title, figures, Numbers(group));
 }

@@ -126,7 +126,7 @@ std::string CacheOverview(const BenchmarkResult& result) {
       Figure(RenderDotChart(kl), "Attention divergence by policy",
              "Sinks + window: exact tokens. Formats of other tools have the same ones.") +
           Figure(RenderDotChart(output), "Output error by policy",
-                 "Squared error of attention outputs over their squared norm, its root."),
+                 "Root mean square error of attention outputs over their root mean square."),
       "");
 }
 

@@ -112,10 +112,10 @@ void AppendLegendEntry(std::string& svg, const ChartSeries& series, size_t numbe
 
 // Room for the names of a dot chart's rows.
 double NamesWidth(const DotChart& chart) {
-  constexpr double kLetter = 6.6;  // on average, at 13 pixels
+  constexpr double kLetter = 7.3;  // on average, at 13 pixels
   size_t longest = 0;
   for (const DotChart::Row& row : chart.rows) longest = std::max(longest, row.name.size());
-  return std::clamp(kLetter * static_cast<double>(longest) + 16.0, 200.0, 340.0);
+  return std::clamp(kLetter * static_cast<double>(longest) + 16.0, 200.0, 400.0);
 }
 
 std::vector<double> Numbers(const LineChart& chart, double ChartPoint::* coordinate) {

@@ -24,7 +24,7 @@ constexpr const char* kTrace =
 BenchmarkOptions Small() {
   BenchmarkOptions options;
   options.dims = {32};
-  options.tokens = 48;
+  options.tokens = {48};
   options.queries = 3;
   options.samples = 1;
   options.repeats = 1;
@@ -86,6 +86,93 @@ TEST(BenchmarkCommandTest, TracesFitTheSchemaAndThreadsAreReported) {
     EXPECT_EQ(row["threads"], 2);
     EXPECT_EQ(row["layer"], 15);
   }
+}
+
+size_t RowsOfKind(const nlohmann::json& json, const std::string& kind) {
+  size_t count = 0;
+  for (const auto& row : json["rows"]) count += row["kind"] == kind ? 1 : 0;
+  return count;
+}
+
+// Flags of methods, of caches, of both and of neither choose between the two kinds of rows.
+TEST(BenchmarkCommandTest, FlagsChooseBetweenMethodsAndCachesOfATrace) {
+  const auto run = [](auto change) {
+    BenchmarkOptions options;
+    options.workload = "trace";
+    options.traces = {kTrace};
+    options.max_queries = 3;
+    options.repeats = 1;
+    options.format = "json";
+    options.quick = true;
+    change(options);
+    const auto json = Measure(options);
+    EXPECT_THAT(Schema().Validate(json), IsEmpty());
+    return json;
+  };
+  const auto neither = run([](BenchmarkOptions&) {});
+  EXPECT_EQ(RowsOfKind(neither, "quantizer"), 19u);
+  EXPECT_EQ(RowsOfKind(neither, "cache"), 5u + 2u * 7u);  // two sets of exact tokens
+  const auto methods = run([](BenchmarkOptions& o) { o.methods = {"mse"}; });
+  EXPECT_EQ(RowsOfKind(methods, "quantizer"), 5u);
+  EXPECT_EQ(RowsOfKind(methods, "cache"), 0u);
+  const auto caches = run([](BenchmarkOptions& o) {
+    o.key_bits = {3, 4};
+    o.windows = {0};
+  });
+  EXPECT_EQ(RowsOfKind(caches, "quantizer"), 0u);
+  EXPECT_EQ(RowsOfKind(caches, "cache"), 2u + 7u);
+  for (const auto& row : caches["rows"]) {
+    EXPECT_EQ(row["window"], 0);
+    EXPECT_EQ(row["sinks"], 4);
+  }
+  const auto both = run([](BenchmarkOptions& o) {
+    o.methods = {"q8_0"};
+    o.policies = {"small"};
+  });
+  EXPECT_EQ(RowsOfKind(both, "quantizer"), 1u);
+  EXPECT_EQ(RowsOfKind(both, "cache"), 1u + 7u);
+  const auto paper = run([](BenchmarkOptions& o) {
+    o.policies = {"paper"};
+    o.key_maps = {"full"};
+    o.key_map_tokens = {300};
+  });
+  EXPECT_EQ(RowsOfKind(paper, "quantizer"), 0u);
+  EXPECT_EQ(paper["rows"][0]["policy"], "paper");
+  EXPECT_EQ(paper["rows"][0]["key_map"], "full");
+  EXPECT_EQ(paper["rows"][0]["key_map_tokens"], 300);
+}
+
+TEST(BenchmarkCommandTest, AttentionTakesListsAndThreads) {
+  BenchmarkOptions options;
+  options.workload = "attention";
+  options.tokens = {64, 320};
+  options.key_bits = {2, 8};
+  options.value_bits = {3};
+  options.key_maps = {"none", "diagonal"};
+  options.query_heads = 4;
+  options.kv_heads = 2;
+  options.head_dim = 32;
+  options.threads = 2;
+  options.repeats = 1;
+  options.format = "json";
+  const TemporaryFolder folder;
+  options.report = folder / "report.html";
+  const auto json = Measure(options);
+  EXPECT_THAT(Schema().Validate(json), IsEmpty());
+  EXPECT_EQ(json["workload"], "attention");
+  ASSERT_EQ(RowsOfKind(json, "attention"), 8u);
+  for (const auto& row : json["rows"]) {
+    EXPECT_EQ(row["workload"], "attention");
+    EXPECT_EQ(row["threads"], 2);
+    EXPECT_EQ(row["value_bits"], 3);
+    EXPECT_EQ(row["page_frames"], row["key_map"] == "diagonal");
+    EXPECT_EQ(row["target"], json["machine"]["best_target"]);
+    EXPECT_LT(row["max_error"], 0.005);
+  }
+  EXPECT_EQ(json["rows"][7]["tokens"], 320);
+  EXPECT_EQ(json["rows"][7]["key_bits"], 8);
+  EXPECT_THAT(test::ReadWholeFile(options.report),
+              HasSubstr("Time against the length of the context"));
 }
 
 TEST(BenchmarkCommandTest, TheScalarBackendIsNamedAsTarget) {

@@ -63,6 +63,21 @@ TEST(CommandLineTest, BadUsageIsTwoAndOneLine) {
       {"benchmark", "--tokens", "-5"},
       {"benchmark", "--logit-std", "0"},
       {"benchmark", "--backend", "wgpu"},
+      {"benchmark", "--tokens", "16", "32"},
+      {"benchmark", "--key-bits", "4"},
+      {"benchmark", "--policy", "balanced"},
+      {"benchmark", "--query-heads", "8"},
+      {"benchmark", "--workload", "trace", "--trace", "x", "--policy", "fast"},
+      {"benchmark", "--workload", "trace", "--trace", "x", "--key-map", "pair"},
+      {"benchmark", "--workload", "trace", "--trace", "x", "--key-method", "q4_0"},
+      {"benchmark", "--workload", "trace", "--trace", "x", "--value-method", "prod"},
+      {"benchmark", "--workload", "trace", "--trace", "x", "--head-dim", "64"},
+      {"benchmark", "--workload", "attention", "--methods", "mse"},
+      {"benchmark", "--workload", "attention", "--window", "64"},
+      {"benchmark", "--workload", "attention", "--policy", "no-search"},
+      {"benchmark", "--workload", "attention", "--tokens", "0"},
+      {"benchmark", "--workload", "attention", "--tokens", "64", "--key-bits", "9"},
+      {"benchmark", "--workload", "attention", "--query-heads", "7"},
       {"encode", "x.safetensors"},
       {"encode", "x", "--tensor", "keys", "-o", "y", "--method", "pq"},
       {"encode", "x", "--tensor", "keys", "-o", "y", "--method", "polar", "--bits", "4"},
@@ -128,6 +143,14 @@ TEST(CommandLineTest, AliasesMeanTheSame) {
   const Outcome outcome = Turboquant(start);
   EXPECT_EQ(outcome.code, kExitOk) << outcome.err;
   EXPECT_TRUE(outcome.out.starts_with("{"));
+  const auto attention = [](const std::string& flag, const std::string& name) {
+    return Turboquant({"benchmark", "--workload", "attention", "--tokens", "64", "--head-dim", "32",
+                       "--repeats", "1", flag, name, "--json"})
+        .out;
+  };
+  for (const std::string flag : {"--key-method", "--real-key-strategy"}) {
+    EXPECT_THAT(attention(flag, "prod"), HasSubstr("\"key_method\": \"prod\""));
+  }
 }
 
 TEST(CommandLineTest, InfoNamesTheScalarBackend) {

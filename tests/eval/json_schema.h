@@ -69,12 +69,24 @@ class JsonSchema {
     }
   }
 
+  // None of the alternatives: what is wrong with the one that comes closest.
+  void CheckAnyOf(const Json& alternatives, const Json& node, const std::string& path,
+                  Faults& faults) const {
+    Faults fewest;
+    for (size_t i = 0; i < alternatives.size(); ++i) {
+      Faults found;
+      Check(alternatives[i], node, path, found);
+      if (i == 0 || found.size() < fewest.size()) fewest = found;
+    }
+    faults.insert(faults.end(), fewest.begin(), fewest.end());
+  }
+
   void Check(const Json& schema, const Json& node, const std::string& path, Faults& faults) const {
     static const std::set<std::string> kKnown = {
-        "$schema",         "title",   "description", "type",       "additionalProperties",
-        "required",        "enum",    "const",       "properties", "items",
-        "minimum",         "maximum", "$ref",        "$defs",      "minLength",
-        "exclusiveMinimum"};
+        "$schema",          "title",   "description", "type",       "additionalProperties",
+        "required",         "enum",    "const",       "properties", "items",
+        "minimum",          "maximum", "$ref",        "$defs",      "minLength",
+        "exclusiveMinimum", "anyOf"};
     for (const auto& [keyword, ignored] : schema.items()) {
       if (!kKnown.contains(keyword)) faults.push_back(path + ": unknown keyword " + keyword);
     }
@@ -82,6 +94,7 @@ class JsonSchema {
       const std::string target = schema["$ref"];  // "#/$defs/name"
       return Check(schema_.at(Json::json_pointer(target.substr(1))), node, path, faults);
     }
+    if (schema.contains("anyOf")) CheckAnyOf(schema["anyOf"], node, path, faults);
     if (schema.contains("const") && node != schema["const"]) faults.push_back(path + ": not const");
     if (schema.contains("enum") &&
         std::find(schema["enum"].begin(), schema["enum"].end(), node) == schema["enum"].end()) {

@@ -47,7 +47,7 @@ TEST(SvgChartTest, DrawsLinesMarkersAndGuides) {
   EXPECT_THAT(svg, HasSubstr("<title>t&lt;1&gt;</title>"));
   EXPECT_THAT(svg, HasSubstr("<title>first</title>"));
   EXPECT_THAT(svg, HasSubstr("class=\"line s0\""));
-  EXPECT_THAT(svg, HasSubstr("class=\"line guide\""));
+  EXPECT_THAT(svg, HasSubstr("class=\"line guide"));
   EXPECT_THAT(svg, Not(HasSubstr("class=\"line s1\" d=")));
   EXPECT_TRUE(svg.ends_with("</svg>\n"));
 }

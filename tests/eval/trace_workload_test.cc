@@ -1,12 +1,8 @@
 #include "src/eval/trace_workload.h"
 
-#include <unistd.h>
-
 #include <cmath>
-#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
-#include <span>
 #include <string>
 #include <vector>
 
@@ -14,12 +10,13 @@
 #include "gtest/gtest.h"
 #include "src/eval/result_output.h"
 #include "tests/eval/json_schema.h"
+#include "tests/eval/temporary_trace.h"
 #include "tests/support/random_rows.h"
-#include "turboquant/safetensors.h"
 
 namespace turboquant::eval {
 namespace {
 
+using test::TemporaryTrace;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
@@ -47,33 +44,6 @@ BenchmarkResult Measure(const TraceOptions& options) {
   EXPECT_TRUE(ran.has_value()) << ran.error().message;
   return result;
 }
-
-// A trace of the test's own, written to a temporary file that goes with it.
-class TemporaryTrace {
- public:
-  TemporaryTrace(const std::string& name, const test::Rows& keys, const test::Rows& values,
-                 const test::Rows& queries)
-      : path_(std::filesystem::temp_directory_path() /
-              (name + std::to_string(::getpid()) + ".safetensors")) {
-    const auto view = [](const char* tensor, const test::Rows& rows) {
-      TensorView v;
-      v.name = tensor;
-      v.type = TensorType::kF32;
-      v.shape = {rows.rows, rows.dim};
-      v.bytes = std::as_bytes(std::span(rows.values));
-      return v;
-    };
-    const std::vector<TensorView> tensors = {view("keys", keys), view("values", values),
-                                             view("queries", queries)};
-    const auto written = WriteSafetensors(path_, tensors, {});
-    EXPECT_TRUE(written.has_value()) << written.error().message;
-  }
-  ~TemporaryTrace() { std::filesystem::remove(path_); }
-  std::string path() const { return path_.string(); }
-
- private:
-  std::filesystem::path path_;
-};
 
 TEST(TraceWorkloadTest, SpreadEvenlyKeepsBothEnds) {
   EXPECT_EQ(SpreadEvenly(5, 0), (std::vector<size_t>{0, 1, 2, 3, 4}));

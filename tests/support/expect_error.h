@@ -12,16 +12,16 @@ namespace turboquant::test {
 
 // `result` is an error of `code` whose message contains `culprit`.
 template <class T>
-testing::AssertionResult FailsWith(const Result<T>& result, ErrorCode code,
+::testing::AssertionResult FailsWith(const Result<T>& result, ErrorCode code,
                                    std::string_view culprit) {
-  if (result) return testing::AssertionFailure() << "the call succeeded";
+  if (result) return ::testing::AssertionFailure() << "the call succeeded";
   const Error& error = result.error();
   if (error.code != code || error.message.find(culprit) == std::string::npos) {
-    return testing::AssertionFailure()
+    return ::testing::AssertionFailure()
            << ErrorCodeName(error.code) << ": " << error.message << "; expected "
            << ErrorCodeName(code) << " naming '" << culprit << "'";
   }
-  return testing::AssertionSuccess();
+  return ::testing::AssertionSuccess();
 }
 
 }  // namespace turboquant::test
