@@ -127,10 +127,13 @@ class KeyMapEstimator {
 
   // keys and values [tokens × kv_heads × head_dim], queries [tokens × query_heads × head_dim], the
   // tokens of a sequence from its first on; `queries` may be empty (data null): then a map of any
-  // kind is centre only. Errors: kDimensionMismatch; kInvalidArgument with fewer than sinks + 2
-  // tokens, or where logits overflow float; kNonFinite naming token, head and column.
+  // kind is centre only. Where not every token's queries are at hand, `query_tokens` says which
+  // token asked each row of `queries`, ascending. Errors: kDimensionMismatch; kInvalidArgument with
+  // fewer than sinks + 2 tokens, for query_tokens out of order or range, or where logits overflow
+  // float; kNonFinite naming token, head and column.
   [[nodiscard]] Result<KeyMap> Estimate(const HeadsView& keys, const HeadsView& values,
-                                        const HeadsView& queries) const;
+                                        const HeadsView& queries,
+                                        std::span<const size_t> query_tokens = {}) const;
 
  private:
   explicit KeyMapEstimator(const KeyMapOptions& options) : options_(options) {}

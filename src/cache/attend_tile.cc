@@ -115,7 +115,7 @@ void AttendTile::FrameQuery(const KvPage& page, size_t r) {
   const float* query = queries_ + r * dim;
   float* framed = framed_.data() + r * dim;
   offsets_[r] = 0.0f;
-  if (view.key_map == nullptr || plan_.parts->keys.exact()) {
+  if (view.key_map == nullptr) {
     std::copy_n(query, dim, framed);
   } else {
     const KeyMap& map = *view.key_map;
@@ -161,18 +161,23 @@ void AttendTile::PrepareQueries(const KvPage& page) {
 }
 
 void AttendTile::Score(const AttendBlock& block) {
-  if (block.exact == nullptr && !plan_.parts->keys.exact()) return ScorePage(block);
-  const kernels::ExactRows rows =
-      block.exact != nullptr ? RowsOf(block, /*values=*/false, kv_head_, plan_.head_dim)
-                             : RowsOf(plan_.parts->keys, HeadBytes(*block.page), plan_.head_dim);
-  std::fill(offsets_.begin(), offsets_.end(), 0.0f);
-  if (block.exact != nullptr) prepared_for_ = nullptr;  // the offsets of a frame are gone
-  plan_.kernels->attention->score_exact(rows, block.end, {queries_, plan_.head_dim}, rows_,
-                                        {scores_.data(), kPageTokens});
+  const kernels::QueryRows<float> scores = {scores_.data(), kPageTokens};
+  if (block.exact != nullptr) {
+    std::fill(offsets_.begin(), offsets_.end(), 0.0f);
+    prepared_for_ = nullptr;  // the offsets of a frame are gone
+    plan_.kernels->attention->score_exact(RowsOf(block, /*values=*/false, kv_head_, plan_.head_dim),
+                                          block.end, {queries_, plan_.head_dim}, rows_, scores);
+    return;
+  }
+  PrepareQueries(*block.page);
+  if (!plan_.parts->keys.exact()) return ScorePage(block);
+  // Unquantized keys lie in their frames as well.
+  plan_.kernels->attention->score_exact(
+      RowsOf(plan_.parts->keys, HeadBytes(*block.page), plan_.head_dim), block.end,
+      {framed_.data(), plan_.head_dim}, rows_, scores);
 }
 
 void AttendTile::ScorePage(const AttendBlock& block) {
-  PrepareQueries(*block.page);
   const std::byte* bytes = HeadBytes(*block.page);
   const std::vector<KvPart>& parts = plan_.parts->keys.parts;
   const size_t first = block.begin / kernels::kKeyBlockRows;
@@ -262,10 +267,9 @@ void AttendTile::AccumulatePage(const AttendBlock& block, size_t last, PartialSu
   for (const KvPart& part : plan_.parts->values.parts) {
     for (size_t r = 0; r < rows_; ++r) {
       const size_t at = r * kernels::kBlockTokens;
-      const float digit = plan_.kernels->attention->weight_digits(
-          Scores(r), ScalesOf(part, bytes), tokens, weight_high_.data() + at,
-          two ? weight_low_.data() + at : nullptr);
-      gain_[r] = digit * static_cast<float>(part.level_step);
+      gain_[r] = plan_.kernels->attention->weight_digits(Scores(r), ScalesOf(part, bytes), tokens,
+                                                         weight_high_.data() + at,
+                                                         two ? weight_low_.data() + at : nullptr);
     }
     plan_.kernels->attention->accumulate_values(
         part.score, BlocksOf(part, bytes), blocks,

@@ -26,11 +26,11 @@ constexpr size_t kMostQueries = 256;  // of a query head
 
 // [tokens × heads × dim], all finite.
 Result<void> CheckRows(std::string_view name, const HeadsView& rows, size_t tokens, size_t heads,
-                       size_t dim) {
+                       size_t dim, std::string_view pattern = "keys") {
   TQ_CHECK(CheckHeads(name, rows, heads, dim));
   if (rows.tokens != tokens) {
-    return Fail(ErrorCode::kDimensionMismatch, name, " have ", rows.tokens, " tokens, keys have ",
-                tokens);
+    return Fail(ErrorCode::kDimensionMismatch, name, " have ", rows.tokens, " tokens, ", pattern,
+                " have ", tokens);
   }
   return CheckNumbers(name, rows, {}, FastestKernels(), {});
 }
@@ -54,11 +54,25 @@ double Sum(std::span<const float> numbers) {
   return (sums[0] + sums[2]) + (sums[1] + sums[3]);
 }
 
-// At most `most` tokens from the first to the last, evenly spaced; most and tokens >= 2.
-std::vector<size_t> SpreadTokens(size_t tokens, size_t most) {
-  std::vector<size_t> chosen(std::min(tokens, most));
-  for (size_t i = 0; i < chosen.size(); ++i) chosen[i] = i * (tokens - 1) / (chosen.size() - 1);
+// At most `most` of `count` rows from the first to the last, evenly spaced.
+std::vector<size_t> Spread(size_t count, size_t most) {
+  std::vector<size_t> chosen(std::min(count, most));
+  for (size_t i = 1; i < chosen.size(); ++i) chosen[i] = i * (count - 1) / (chosen.size() - 1);
   return chosen;
+}
+
+Result<void> CheckQueryTokens(std::span<const size_t> query_tokens, size_t tokens) {
+  for (size_t i = 0; i < query_tokens.size(); ++i) {
+    if (query_tokens[i] >= tokens) {
+      return Fail(ErrorCode::kInvalidArgument, "query_tokens[", i, "] is ", query_tokens[i],
+                  ", there are ", tokens, " tokens");
+    }
+    if (i > 0 && query_tokens[i] < query_tokens[i - 1]) {
+      return Fail(ErrorCode::kInvalidArgument, "query_tokens must ascend: [", i, "] is ",
+                  query_tokens[i], " after ", query_tokens[i - 1]);
+    }
+  }
+  return {};
 }
 
 // The tokens of one KV head (more than the sinks) and what its map is made of.
@@ -230,21 +244,30 @@ Result<KeyMapEstimator> KeyMapEstimator::Create(const KeyMapOptions& options) {
 }
 
 Result<KeyMap> KeyMapEstimator::Estimate(const HeadsView& keys, const HeadsView& values,
-                                         const HeadsView& queries) const {
+                                         const HeadsView& queries,
+                                         std::span<const size_t> query_tokens) const {
   const size_t tokens = keys.tokens;
   const size_t dim = options_.head_dim;
   const bool asked = queries.data != nullptr;
   const bool mapped = asked && options_.query_heads > 0 && options_.kind != KeyMapKind::kCenter;
   TQ_CHECK(CheckRows("keys", keys, tokens, options_.kv_heads, dim));
   TQ_CHECK(CheckRows("values", values, tokens, options_.kv_heads, dim));
-  if (asked) TQ_CHECK(CheckRows("queries", queries, tokens, options_.query_heads, dim));
+  if (asked && query_tokens.empty()) {
+    TQ_CHECK(CheckRows("queries", queries, tokens, options_.query_heads, dim));
+  } else if (asked) {
+    TQ_CHECK(CheckRows("queries", queries, query_tokens.size(), options_.query_heads, dim,
+                       "query_tokens"));
+    TQ_CHECK(CheckQueryTokens(query_tokens, tokens));
+  }
   if (tokens < 2 || tokens - 2 < options_.sinks) {
     return Fail(ErrorCode::kInvalidArgument, "a key map needs at least sinks + 2 tokens (",
                 options_.sinks, " + 2), got ", tokens);
   }
 
-  const std::vector<size_t> all = SpreadTokens(tokens, tokens);
-  const std::vector<size_t> chosen = SpreadTokens(tokens, kMostQueries);
+  const std::vector<size_t> all = Spread(tokens, tokens);
+  const std::vector<size_t> chosen = Spread(asked ? queries.tokens : 0, kMostQueries);
+  std::vector<size_t> asked_at = chosen;  // tokens of the chosen queries
+  for (size_t& token : asked_at) token = query_tokens.empty() ? token : query_tokens[token];
   std::vector<float> centers;
   std::vector<float> maps;
   const size_t group = options_.query_heads / options_.kv_heads;
@@ -257,7 +280,7 @@ Result<KeyMap> KeyMapEstimator::Estimate(const HeadsView& keys, const HeadsView&
     for (size_t q = head * group; q < (head + 1) * group; ++q) {
       query_heads.push_back(ReadHead(queries, q, chosen));
     }
-    const std::optional<std::vector<double>> map = statistics.Map(chosen, query_heads);
+    const std::optional<std::vector<double>> map = statistics.Map(asked_at, query_heads);
     if (!map) {
       return Fail(ErrorCode::kInvalidArgument, "keys, queries or values of KV head ", head,
                   " are too large: their attention overflows");

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <cmath>
 
 namespace turboquant::eval {
 namespace {
@@ -46,6 +47,10 @@ void AddOutputErrors(std::span<const double> exact, std::span<const double> outp
   errors.output_squared.AddSum(error, exact.size());
   errors.output_error += error;
   errors.output_energy += energy;
+  for (size_t j = 0; j < exact.size(); ++j) {
+    errors.output_worst = std::max(errors.output_worst, std::abs(output[j] - exact[j]));
+    errors.output_largest = std::max(errors.output_largest, std::abs(exact[j]));
+  }
   if (bin != nullptr) {
     bin->output_error.Add(error);
     bin->output_energy.Add(energy);
@@ -95,6 +100,19 @@ std::vector<PositionErrors> PositionBins(size_t tokens) {
   return bins;
 }
 
+void AddQueryErrors(const ExactAttention& exact, size_t q, std::span<const double> scores,
+                    std::span<const double> output, AttentionErrors& errors) {
+  const AttentionCase& attention_case = exact.attention_case();
+  assert(scores.size() == attention_case.positions[q] + 1);
+  AddScoreErrors(exact, q, scores, errors);
+  const double divergence = SoftmaxKl(Scaled(exact.Scores(q), attention_case.logit_scale),
+                                      Scaled(scores, attention_case.logit_scale));
+  errors.softmax_kl.Add(divergence);
+  PositionErrors* bin = BinOf(attention_case.positions[q], errors.by_position);
+  if (bin != nullptr) bin->softmax_kl.Add(divergence);
+  AddOutputErrors(exact.Output(q), output, errors, bin);
+}
+
 void AddAttentionErrors(const ExactAttention& exact, const QuantizedCase& quantized,
                         AttentionErrors& errors) {
   const AttentionCase& attention_case = exact.attention_case();
@@ -105,21 +123,12 @@ void AddAttentionErrors(const ExactAttention& exact, const QuantizedCase& quanti
   AddKeyErrorsByPosition(exact, quantized.keys, errors.by_position);
   std::vector<double> output(attention_case.values.cols);
   for (size_t q = 0; q < attention_case.queries.rows; ++q) {
-    const size_t visible = attention_case.positions[q] + 1;
-    const auto row = quantized.scores.RowSpan(q).first(visible);
-    const std::vector<double> estimated(row.begin(), row.end());
-    AddScoreErrors(exact, q, estimated, errors);
-
-    std::vector<double> logits = Scaled(estimated, attention_case.logit_scale);
-    const double divergence =
-        SoftmaxKl(Scaled(exact.Scores(q), attention_case.logit_scale), logits);
-    errors.softmax_kl.Add(divergence);
-    PositionErrors* bin = BinOf(attention_case.positions[q], errors.by_position);
-    if (bin != nullptr) bin->softmax_kl.Add(divergence);
-
-    Softmax(logits);
-    WeightedSum(logits, quantized.values, output);
-    AddOutputErrors(exact.Output(q), output, errors, bin);
+    const auto row = quantized.scores.RowSpan(q).first(attention_case.positions[q] + 1);
+    const std::vector<double> scores(row.begin(), row.end());
+    std::vector<double> weights = Scaled(scores, attention_case.logit_scale);
+    Softmax(weights);
+    WeightedSum(weights, quantized.values, output);
+    AddQueryErrors(exact, q, scores, output, errors);
   }
 }
 

@@ -71,15 +71,22 @@ struct AttentionErrors {
   Mean logit_squared;
   Mean logit_correlation;  // of each query that sees two keys or more
   Mean softmax_kl;
-  std::array<Mean, 3> recall;  // at kRecallDepths
-  Mean output_squared;         // per coordinate
-  double output_error = 0.0;   // Σ |error|²
-  double output_energy = 0.0;  // Σ |exact output|²
+  std::array<Mean, 3> recall;   // at kRecallDepths
+  Mean output_squared;          // per coordinate
+  double output_error = 0.0;    // Σ |error|²
+  double output_energy = 0.0;   // Σ |exact output|²
+  double output_worst = 0.0;    // largest |error| of a coordinate
+  double output_largest = 0.0;  // largest |exact coordinate|
   std::vector<PositionErrors> by_position;
 };
 
 // Positions 0-15, 16-31, 32-63, 64-127, ... up to tokens - 1.
 std::vector<PositionErrors> PositionBins(size_t tokens);
+
+// Adds the errors of query q: `scores` estimate the inner products with the keys it sees, `output`
+// is what its attention gave.
+void AddQueryErrors(const ExactAttention& exact, size_t q, std::span<const double> scores,
+                    std::span<const double> output, AttentionErrors& errors);
 
 // Adds the errors of one case; by_position is filled when it holds bins that cover the tokens.
 void AddAttentionErrors(const ExactAttention& exact, const QuantizedCase& quantized,

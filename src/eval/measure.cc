@@ -13,23 +13,6 @@ namespace {
 
 constexpr size_t kQueryBatch = 8;
 
-std::optional<double> ValueIfAny(const Mean& mean) {
-  return mean.count() == 0 ? std::nullopt : std::optional(mean.Value());
-}
-
-PositionRow RowOf(const PositionErrors& errors) {
-  PositionRow row;
-  row.first = errors.first;
-  row.last = errors.last;
-  row.queries = errors.softmax_kl.count();
-  row.softmax_kl = ValueIfAny(errors.softmax_kl);
-  row.key_nmse = ValueIfAny(errors.key_relative);
-  if (errors.output_energy.sum() > 0.0) {
-    row.output_nmse = errors.output_error.sum() / errors.output_energy.sum();
-  }
-  return row;
-}
-
 }  // namespace
 
 Result<double> ShortestSeconds(int repeats, const std::function<Result<void>()>& call) {
@@ -144,9 +127,7 @@ BenchmarkRow MethodMeasurement::Row() const {
   row.output_rmse = errors_.output_squared.Root();
   row.output_nmse =
       errors_.output_energy > 0.0 ? errors_.output_error / errors_.output_energy : 0.0;
-  for (const PositionErrors& bin : errors_.by_position) {
-    row.error_by_position.push_back(RowOf(bin));
-  }
+  row.error_by_position = PositionRows(errors_.by_position);
   return row;
 }
 

@@ -89,6 +89,9 @@ std::string_view PolicyName(Policy policy);  // "default", "no-search", "paper"
 // Plain formats that others use, not TurboQuant's.
 bool IsBaseline(MethodKind kind);
 
+// Of a method that has one rate only; 0 of the others.
+double FixedBits(MethodKind kind);
+
 // Estimates inner products only: too noisy to sum as values, which the MSE quantizer keeps instead.
 bool IsSketch(MethodKind kind);
 

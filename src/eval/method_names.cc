@@ -105,6 +105,8 @@ Result<Policy> ParsePolicy(std::string_view name) {
 
 bool IsBaseline(MethodKind kind) { return kind >= MethodKind::kInt8; }
 
+double FixedBits(MethodKind kind) { return FactsOf(kind).fixed_bits; }
+
 bool IsSketch(MethodKind kind) { return kind == MethodKind::kProd || kind == MethodKind::kQjl; }
 
 MethodSpec ValueMethod(const MethodSpec& keys) {

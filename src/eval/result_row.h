@@ -10,17 +10,11 @@
 #include <utility>
 #include <vector>
 
-namespace turboquant::eval {
+#include "src/eval/attention_row.h"
+#include "src/eval/cache_row.h"
+#include "src/eval/position_row.h"
 
-// Errors of the queries and tokens at positions [first, last]; none where none lies there.
-struct PositionRow {
-  size_t first = 0;
-  size_t last = 0;
-  size_t queries = 0;
-  std::optional<double> softmax_kl;
-  std::optional<double> output_nmse;
-  std::optional<double> key_nmse;
-};
+namespace turboquant::eval {
 
 struct BenchmarkRow {
   // Of every workload.
@@ -30,6 +24,7 @@ struct BenchmarkRow {
   std::string policy;
   std::string target;  // SIMD target of the timings, "plain" for loops without one
   int threads = 1;
+  std::string kind = "quantizer";  // of row: which other fields there are
 
   // What was compressed.
   std::string source;  // "random directions", or the trace's file name
@@ -88,6 +83,7 @@ void VisitFields(const BenchmarkRow& row, Visit&& visit) {
   visit("policy", row.policy);
   visit("target", row.target);
   visit("threads", row.threads);
+  visit("kind", row.kind);
   visit("source", row.source);
   visit("model", row.model);
   visit("layer", row.layer);
@@ -151,6 +147,8 @@ struct BenchmarkResult {
   uint64_t seed = 0;
   Machine machine;
   std::vector<BenchmarkRow> rows;
+  std::vector<CacheRow> cache_rows;
+  std::vector<AttentionRow> attention_rows;
   std::vector<LeftOut> left_out;
 };
 

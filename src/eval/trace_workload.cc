@@ -8,6 +8,7 @@
 #include "src/base/failure.h"
 #include "src/base/try.h"
 #include "src/eval/attention_errors.h"
+#include "src/eval/cache_measure.h"
 #include "src/eval/metrics.h"
 #include "src/eval/workload_methods.h"
 #include "turboquant/trace.h"
@@ -74,6 +75,37 @@ SampleRows ReadSample(const TraceHead& head, size_t sample, const TraceOptions& 
   return rows;
 }
 
+// Keys before RoPE have no frames; of undeclared ones nothing is known, so they have none either,
+// and no map.
+HeadOrigin OriginOf(const KvTrace& trace, const TraceHead& head, const TraceOptions& options) {
+  HeadOrigin origin;
+  origin.layer = static_cast<uint32_t>(head.layer().value_or(0));
+  origin.seed = options.seed;
+  origin.backend = options.backend;
+  if (!trace.rope()) return origin;
+  origin.first_position = trace.rope()->first_position;
+  origin.rope.emplace();
+  if (trace.rope()->state == TraceRope::State::kPost) {
+    const bool half = trace.rope()->pairing == TraceRope::Pairing::kHalf;
+    origin.rope = RopeParameters::FromTheta(trace.rope()->theta, trace.rope()->rotary_dim,
+                                            half ? RopePairing::kHalf : RopePairing::kInterleaved);
+  }
+  return origin;
+}
+
+// What rows of all kinds say about the head.
+template <class Row>
+Row Labelled(Row row, const KvTrace& trace, const TraceHead& head, const std::string& file) {
+  row.workload = "trace";
+  row.source = file;
+  const auto model = trace.metadata().find("model");
+  if (model != trace.metadata().end()) row.model = model->second;
+  row.layer = head.layer();
+  row.head = head.head();
+  row.rope = RopeName(trace);
+  return row;
+}
+
 Result<void> RunHead(const KvTrace& trace, const TraceHead& head, const std::string& file,
                      const TraceOptions& options, const RunContext& run, BenchmarkResult& result) {
   if (head.sample_count() == 0 || head.tokens() == 0 || head.queries() == 0) {
@@ -85,23 +117,26 @@ Result<void> RunHead(const KvTrace& trace, const TraceHead& head, const std::str
   context.dim = head.head_dim();
   context.seed = options.seed;
   context.backend = options.backend;
-  TQ_TRY(auto measurements, StartMeasurements(options.methods, options.methods_by_default, context,
-                                              PositionBins(head.tokens()), result.left_out));
+  const std::vector<PositionErrors> bins = PositionBins(head.tokens());
+  std::vector<MethodMeasurement> methods;
+  if (!options.methods.empty()) {
+    TQ_TRY(methods, StartMeasurements(options.methods, options.methods_by_default, context, bins,
+                                      result.left_out));
+  }
+  std::vector<CacheMeasurement> caches;
+  for (const CacheSpec& spec : options.caches) caches.emplace_back(spec, bins);
+  const std::string label = file + HeadName(head);
   for (size_t sample = 0; sample < head.sample_count(); ++sample) {
     const SampleRows rows = ReadSample(head, sample, options);
-    TQ_CHECK(AddToAll(ExactAttention(rows.Case(context.dim)), context, run, file + HeadName(head),
-                      measurements));
+    const ExactAttention exact(rows.Case(context.dim));
+    TQ_CHECK(AddToAll(exact, context, run, label, methods));
+    TQ_CHECK(AddToAll(exact, OriginOf(trace, head, options), run, label, caches));
   }
-  for (const MethodMeasurement& measurement : measurements) {
-    BenchmarkRow row = measurement.Row();
-    row.workload = "trace";
-    row.source = file;
-    const auto model = trace.metadata().find("model");
-    if (model != trace.metadata().end()) row.model = model->second;
-    row.layer = head.layer();
-    row.head = head.head();
-    row.rope = RopeName(trace);
-    result.rows.push_back(std::move(row));
+  for (const MethodMeasurement& measurement : methods) {
+    result.rows.push_back(Labelled(measurement.Row(), trace, head, file));
+  }
+  for (const CacheMeasurement& measurement : caches) {
+    result.cache_rows.push_back(Labelled(measurement.Row(), trace, head, file));
   }
   return {};
 }
@@ -125,6 +160,9 @@ std::vector<size_t> SpreadEvenly(size_t available, size_t count) {
 
 Result<void> RunTrace(const TraceOptions& options, const RunContext& run, BenchmarkResult& result) {
   if (options.files.empty()) return Fail(ErrorCode::kInvalidArgument, "no trace files given");
+  if (options.methods.empty() && options.caches.empty()) {
+    return Fail(ErrorCode::kInvalidArgument, "neither methods nor caches given");
+  }
   for (const std::string& path : options.files) {
     const std::string file = FileName(path);
     const Result<KvTrace> trace = KvTrace::Load(path);

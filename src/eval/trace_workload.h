@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "src/eval/cache_spec.h"
 #include "src/eval/measure.h"
 #include "src/eval/method.h"
 #include "src/eval/result_row.h"
@@ -26,11 +27,12 @@ struct TraceOptions {
   Backend backend = Backend::kAuto;
   std::vector<MethodSpec> methods;
   bool methods_by_default = false;  // as SyntheticOptions
+  std::vector<CacheSpec> caches;
 };
 
-// Adds, for each file, layer and head, a row for each method. Logits are scores / sqrt(dim); the
-// query at position p sees keys 0..p. Errors: those of loading a trace and of the methods;
-// kInvalidArgument for no files.
+// Adds, for each file, layer and head, a row for each method and one for each cache. Logits are
+// scores / sqrt(dim); the query at position p sees keys 0..p. Errors: those of loading a trace, of
+// the methods and of the caches; kInvalidArgument for no files, or for neither methods nor caches.
 [[nodiscard]] Result<void> RunTrace(const TraceOptions& options, const RunContext& run,
                                     BenchmarkResult& result);
 
