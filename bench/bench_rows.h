@@ -9,6 +9,7 @@
 #include <random>
 #include <vector>
 
+#include "src/eval/read_bytes.h"
 #include "turboquant/mse_quantizer.h"
 
 namespace turboquant::bench {
@@ -21,26 +22,7 @@ inline std::vector<float> NormalRows(size_t rows, size_t dim, unsigned seed = 1)
   return values;
 }
 
-// A clone for each x86-64 level, chosen at run time: the baselines get the same CPU as the kernels.
-#if defined(__x86_64__)
-#define TQ_BENCH_CLONES \
-  __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#else
-#define TQ_BENCH_CLONES
-#endif
-
-// Reads every byte once, eight 32-byte sums at a time: what memory and caches allow here.
-TQ_BENCH_CLONES inline uint64_t ReadBytes(const uint8_t* bytes, size_t count) {
-  using Vector __attribute__((vector_size(32))) = uint64_t;
-  Vector sums[8] = {};
-  const Vector* from = reinterpret_cast<const Vector*>(bytes);
-  for (size_t i = 0; i + 8 <= count / sizeof(Vector); i += 8) {
-    for (size_t k = 0; k < 8; ++k) sums[k] += from[i + k];
-  }
-  uint64_t total = 0;
-  for (const Vector& sum : sums) total += sum[0] + sum[1] + sum[2] + sum[3];
-  return total;
-}
+using eval::ReadBytes;
 
 // Sets the counters every benchmark reports: ns per row (and query), bytes per row, GB/s of the
 // bytes read or written.

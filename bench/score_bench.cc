@@ -13,7 +13,7 @@ constexpr size_t kDim = 128;
 using Vector __attribute__((vector_size(32))) = float;
 
 // scores[q * keys + k] = <query q, key k>, key after key so that the keys are read once.
-TQ_BENCH_CLONES void DotF32(const float* keys, size_t key_count, const float* queries,
+TQ_CPU_CLONES void DotF32(const float* keys, size_t key_count, const float* queries,
                             size_t query_count, float* scores) {
   for (size_t k = 0; k < key_count; ++k) {
     for (size_t q = 0; q < query_count; ++q) {

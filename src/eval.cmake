@@ -1,9 +1,11 @@
 # Evaluation and the command line: static libraries, so that tests call what the program runs.
 add_library(turboquant_eval STATIC
-  eval/attention_errors.cc eval/baseline_method.cc eval/baselines.cc eval/cache_measure.cc
-  eval/cache_spec.cc eval/head_cache.cc eval/machine.cc eval/measure.cc
-  eval/method.cc eval/method_names.cc eval/metrics.cc eval/position_row.cc eval/report.cc eval/result_json.cc
-  eval/result_output.cc eval/svg_axis.cc eval/svg_chart.cc eval/synthetic_workload.cc
+  eval/attention_errors.cc eval/attention_workload.cc eval/baseline_method.cc eval/baselines.cc
+  eval/cache_measure.cc eval/cache_spec.cc eval/decoded_attention.cc eval/head_cache.cc
+  eval/machine.cc eval/measure.cc eval/method.cc eval/method_names.cc eval/metrics.cc
+  eval/position_row.cc eval/report.cc eval/report_attention.cc eval/report_caches.cc
+  eval/report_methods.cc eval/result_csv.cc eval/result_groups.cc eval/result_json.cc
+  eval/result_table.cc eval/svg_axis.cc eval/svg_chart.cc eval/synthetic_workload.cc
   eval/theory.cc eval/trace_workload.cc eval/workload_methods.cc)
 target_include_directories(turboquant_eval PUBLIC ${PROJECT_SOURCE_DIR})
 # g++ 12 takes a moved-out std::expected for uninitialized.
@@ -13,7 +15,7 @@ target_link_libraries(turboquant_eval PUBLIC turboquant
                       PRIVATE turboquant_flags fmt::fmt nlohmann_json::nlohmann_json)
 
 add_library(turboquant_cli_lib STATIC
-  cli/backend_flag.cc cli/benchmark_command.cc cli/command_line.cc cli/decode_command.cc
+  cli/backend_flag.cc cli/benchmark_choices.cc cli/benchmark_command.cc cli/command_line.cc cli/decode_command.cc
   cli/encode_command.cc cli/info_command.cc cli/inspect_command.cc cli/print_format.cc
   cli/tbb_parallel_for.cc cli/tensor_rows.cc cli/text_file.cc)
 target_link_libraries(turboquant_cli_lib PUBLIC turboquant_eval

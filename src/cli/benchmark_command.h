@@ -1,4 +1,5 @@
-// turboquant benchmark: quality, size and speed of the methods on random directions or traces.
+// turboquant benchmark: quality, size and speed of methods and caches on random directions, traces
+// and long contexts.
 #ifndef TURBOQUANT_SRC_CLI_BENCHMARK_COMMAND_H_
 #define TURBOQUANT_SRC_CLI_BENCHMARK_COMMAND_H_
 
@@ -16,17 +17,18 @@ namespace turboquant::cli {
 // As the flags of the same names (docs/cli.md). Unset and empty mean the workload's default.
 struct BenchmarkOptions {
   std::string workload = "synthetic";
-  std::vector<std::string> methods;
-  std::vector<double> bits;
   std::vector<std::string> policies;
   std::string backend = "auto";
   uint64_t seed = 42;
   int threads = 1;
   std::optional<int> repeats;
   bool quick = false;
-  // Synthetic only.
+  // Methods that keep rows one by one: synthetic and trace.
+  std::vector<std::string> methods;
+  std::vector<double> bits;
+  // Synthetic only, but for tokens, which attention has too.
   std::vector<size_t> dims;
-  std::optional<size_t> tokens;
+  std::vector<size_t> tokens;
   std::optional<size_t> queries;
   std::optional<size_t> samples;
   std::optional<double> logit_std;
@@ -34,6 +36,19 @@ struct BenchmarkOptions {
   std::vector<std::string> traces;
   std::optional<size_t> max_queries;
   bool normalize = false;
+  // Caches: trace and attention, the last three trace only.
+  std::vector<int> key_bits;
+  std::vector<int> value_bits;
+  std::vector<std::string> key_methods;
+  std::vector<std::string> value_methods;
+  std::vector<std::string> key_maps;
+  std::vector<size_t> key_map_tokens;
+  std::vector<size_t> sinks;
+  std::vector<size_t> windows;
+  // Attention only.
+  std::optional<size_t> query_heads;
+  std::optional<size_t> kv_heads;
+  std::optional<size_t> head_dim;
 
   std::string format = "table";
   std::string output;  // a file instead of `out`

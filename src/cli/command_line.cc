@@ -39,10 +39,24 @@ void AddBackend(CLI::App& command, Text& backend, int& threads) {
   command.add_option("--threads", threads, "threads in all")->capture_default_str();
 }
 
-void AddBenchmark(CLI::App& app, BenchmarkOptions& options, bool& json) {
-  CLI::App& command = *app.add_subcommand(
-      "benchmark", "Quality, size and speed of the methods on random directions or traces");
-  command.add_option("--workload", options.workload, "synthetic or trace")->capture_default_str();
+// What both kinds of rows of the benchmark, and all its workloads, have.
+void AddBenchmarkRun(CLI::App& command, BenchmarkOptions& options, bool& json) {
+  command.add_option("--workload", options.workload, "synthetic, trace or attention")
+      ->capture_default_str();
+  command
+      .add_option("--policy,--policies", options.policies,
+                  "methods: default, no-search, paper; caches: safe, balanced, small, paper, peer")
+      ->delimiter(',');
+  command.add_option("--seed", options.seed)->capture_default_str();
+  AddBackend(command, options.backend, options.threads);
+  command.add_option("--repeats", options.repeats, "runs of each timing; the shortest is reported");
+  command.add_flag("--quick", options.quick, "smaller samples; within 20 s on two cores");
+  AddFormat(command, options.format, json);
+  command.add_option("-o,--output", options.output, "write results here instead of printing them");
+  command.add_option("--report", options.report, "also write one HTML page with charts");
+}
+
+void AddBenchmarkMethods(CLI::App& command, BenchmarkOptions& options) {
   command
       .add_option("--methods", options.methods,
                   "mse, outlier, prod, qjl, polar, int8, q8_0, q4_0, the last three also with "
@@ -52,16 +66,11 @@ void AddBenchmark(CLI::App& app, BenchmarkOptions& options, bool& json) {
       .add_option("--bits", options.bits,
                   "bits per coordinate, 1 to 8; 2.5 and 3.5 are the outlier split")
       ->delimiter(',');
-  command
-      .add_option("--policy,--policies", options.policies,
-                  "default, no-search, paper (default: default; default,paper for synthetic)")
-      ->delimiter(',');
-  command.add_option("--seed", options.seed)->capture_default_str();
-  AddBackend(command, options.backend, options.threads);
-  command.add_option("--repeats", options.repeats, "runs of each timing; the shortest is reported");
-  command.add_flag("--quick", options.quick, "smaller samples; within 20 s on two cores");
   command.add_option("--dims", options.dims, "synthetic: dims of the rows")->delimiter(',');
-  command.add_option("--tokens", options.tokens, "synthetic: keys of one sample");
+  command
+      .add_option("--tokens", options.tokens,
+                  "synthetic: keys of one sample; attention: lengths of the context")
+      ->delimiter(',');
   command.add_option("--queries", options.queries, "synthetic: queries of one sample");
   command.add_option("--samples", options.samples, "synthetic: independent draws");
   command.add_option("--logit-std", options.logit_std,
@@ -71,9 +80,34 @@ void AddBenchmark(CLI::App& app, BenchmarkOptions& options, bool& json) {
                      "trace: queries of each sample, spread evenly; 0 is all");
   command.add_flag("--normalize", options.normalize,
                    "trace: scale keys, values and queries to length 1");
-  AddFormat(command, options.format, json);
-  command.add_option("-o,--output", options.output, "write results here instead of printing them");
-  command.add_option("--report", options.report, "also write one HTML page with charts");
+}
+
+void AddBenchmarkCaches(CLI::App& command, BenchmarkOptions& options) {
+  const auto list = [&](const char* names, auto& option, const char* text) {
+    command.add_option(names, option, text)->delimiter(',');
+  };
+  list("--key-bits", options.key_bits, "caches: bits of keys, 1 to 8 (default: the policy's)");
+  list("--value-bits", options.value_bits, "caches: bits of values");
+  list("--key-method,--real-key-strategy", options.key_methods,
+       "caches: mse, prod, f16, f32 (default: the policy's)");
+  list("--value-method", options.value_methods, "caches: mse, f16, f32");
+  list("--key-map", options.key_maps, "caches: none, center, diagonal, full");
+  list("--key-map-tokens", options.key_map_tokens,
+       "trace: first tokens the key map is made from (default 256); 0: the cache's own beginning, "
+       "exact until then");
+  list("--sinks", options.sinks, "trace: first tokens kept exact");
+  list("--window", options.windows, "trace: newest tokens kept exact");
+  command.add_option("--query-heads", options.query_heads, "attention: default 32");
+  command.add_option("--kv-heads", options.kv_heads, "attention: default 8");
+  command.add_option("--head-dim", options.head_dim, "attention: default 128");
+}
+
+void AddBenchmark(CLI::App& app, BenchmarkOptions& options, bool& json) {
+  CLI::App& command = *app.add_subcommand(
+      "benchmark", "Quality, size and speed of methods and caches on vectors, traces, contexts");
+  AddBenchmarkRun(command, options, json);
+  AddBenchmarkMethods(command, options);
+  AddBenchmarkCaches(command, options);
 }
 
 void AddEncode(CLI::App& app, EncodeOptions& options) {

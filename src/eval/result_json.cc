@@ -17,17 +17,25 @@ Json JsonField(const std::optional<T>& field) {
   return field ? Json(*field) : Json(nullptr);
 }
 
-Json JsonRow(const BenchmarkRow& row) {
+Json JsonPositions(const std::vector<PositionRow>& positions) {
+  Json json = Json::array();
+  for (const PositionRow& position : positions) {
+    json.push_back({{"first", position.first},
+                    {"last", position.last},
+                    {"queries", position.queries},
+                    {"softmax_kl", JsonField(position.softmax_kl)},
+                    {"output_nmse", JsonField(position.output_nmse)},
+                    {"key_nmse", JsonField(position.key_nmse)}});
+  }
+  return json;
+}
+
+template <class Row>
+Json JsonRow(const Row& row) {
   Json json;
   VisitFields(row, [&](const char* name, const auto& field) { json[name] = JsonField(field); });
-  json["error_by_position"] = Json::array();
-  for (const PositionRow& position : row.error_by_position) {
-    json["error_by_position"].push_back({{"first", position.first},
-                                         {"last", position.last},
-                                         {"queries", position.queries},
-                                         {"softmax_kl", JsonField(position.softmax_kl)},
-                                         {"output_nmse", JsonField(position.output_nmse)},
-                                         {"key_nmse", JsonField(position.key_nmse)}});
+  if constexpr (requires { row.error_by_position; }) {
+    json["error_by_position"] = JsonPositions(row.error_by_position);
   }
   return json;
 }
@@ -47,6 +55,8 @@ std::string ToJson(const BenchmarkResult& result) {
                      {"version", result.machine.version}};
   json["rows"] = Json::array();
   for (const BenchmarkRow& row : result.rows) json["rows"].push_back(JsonRow(row));
+  for (const CacheRow& row : result.cache_rows) json["rows"].push_back(JsonRow(row));
+  for (const AttentionRow& row : result.attention_rows) json["rows"].push_back(JsonRow(row));
   json["left_out"] = Json::array();
   for (const LeftOut& left_out : result.left_out) {
     json["left_out"].push_back(

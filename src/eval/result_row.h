@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "src/eval/attention_row.h"
 #include "src/eval/cache_row.h"
 #include "src/eval/position_row.h"
 
@@ -147,6 +148,7 @@ struct BenchmarkResult {
   Machine machine;
   std::vector<BenchmarkRow> rows;
   std::vector<CacheRow> cache_rows;
+  std::vector<AttentionRow> attention_rows;
   std::vector<LeftOut> left_out;
 };
 

@@ -80,9 +80,10 @@ void AppendAxes(std::string& svg, const SvgAxis& x, const SvgAxis& y, const Line
          (kPlotTop + kPlotBottom) / 2, EscapeHtml(chart.y_label));
 }
 
-// Guides are grey; their dashes tell an even from an odd one.
+// Guides are grey; their dashes tell three neighbours apart.
 std::string LineClass(const ChartSeries& series, size_t number) {
-  if (series.style == SeriesStyle::kGuide) return number % 2 == 0 ? "guide" : "guide dotted";
+  constexpr std::string_view kDashes[] = {"guide", "guide dotted", "guide dashed"};
+  if (series.style == SeriesStyle::kGuide) return std::string(kDashes[number % 3]);
   return fmt::format("s{}", number % kColours);
 }
 
@@ -107,6 +108,14 @@ void AppendLegendEntry(std::string& svg, const ChartSeries& series, size_t numbe
   if (!guide) AppendMarker(svg, number, kLegendLeft + 12, y, "");
   Append(svg, "<text x=\"{}\" y=\"{}\">{}</text>\n", kLegendLeft + 32, y + 4,
          EscapeHtml(series.name));
+}
+
+// Room for the names of a dot chart's rows.
+double NamesWidth(const DotChart& chart) {
+  constexpr double kLetter = 6.6;  // on average, at 13 pixels
+  size_t longest = 0;
+  for (const DotChart::Row& row : chart.rows) longest = std::max(longest, row.name.size());
+  return std::clamp(kLetter * static_cast<double>(longest) + 16.0, 200.0, 340.0);
 }
 
 std::vector<double> Numbers(const LineChart& chart, double ChartPoint::* coordinate) {
@@ -165,7 +174,6 @@ std::string RenderLineChart(const LineChart& chart) {
 }
 
 std::string RenderDotChart(const DotChart& chart) {
-  constexpr double kNames = 200;
   constexpr double kLine = 20;
   constexpr double kTop = 40;
   const double bottom = kTop + kLine * static_cast<double>(chart.rows.size());
@@ -173,7 +181,8 @@ std::string RenderDotChart(const DotChart& chart) {
   for (const DotChart::Row& row : chart.rows) {
     numbers.insert(numbers.end(), row.numbers.begin(), row.numbers.end());
   }
-  const SvgAxis axis(numbers, true, kNames, kWidth - 20);
+  const double names = NamesWidth(chart);
+  const SvgAxis axis(numbers, true, names, kWidth - 20);
   std::string svg = Open(bottom + 50, chart.title, chart.description);
   for (const SvgAxis::Tick& tick : axis.ticks()) {
     const double at = axis.Position(tick.number);
@@ -181,23 +190,26 @@ std::string RenderDotChart(const DotChart& chart) {
     Append(svg, "<text x=\"{:.1f}\" y=\"{}\" text-anchor=\"middle\">{}</text>\n", at, bottom + 18,
            tick.label);
   }
-  Append(svg, "<path class=\"axis\" d=\"M{} {}V{}H{}\"/>\n", kNames, kTop, bottom, kWidth - 20);
+  Append(svg, "<path class=\"axis\" d=\"M{} {}V{}H{}\"/>\n", names, kTop, bottom, kWidth - 20);
   Append(svg, "<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">{}</text>\n",
-         (kNames + kWidth - 20) / 2, bottom + 40, EscapeHtml(chart.x_label));
+         (names + kWidth - 20) / 2, bottom + 40, EscapeHtml(chart.x_label));
+  const double columns_apart = std::min(
+      130.0, (kWidth - names) / static_cast<double>(std::max<size_t>(1, chart.columns.size())));
   for (size_t c = 0; c < chart.columns.size(); ++c) {
-    const double left = kNames + 130 * static_cast<double>(c);
+    const double left = names + columns_apart * static_cast<double>(c);
     AppendMarker(svg, c, left, 18, "");
     Append(svg, "<text x=\"{}\" y=\"22\">{}</text>\n", left + 12, EscapeHtml(chart.columns[c]));
   }
   for (size_t r = 0; r < chart.rows.size(); ++r) {
     const DotChart::Row& row = chart.rows[r];
     const double y = kTop + kLine * (static_cast<double>(r) + 0.5);
-    Append(svg, "<text x=\"{}\" y=\"{:.1f}\" text-anchor=\"end\">{}</text>\n", kNames - 8, y + 4,
+    Append(svg, "<text x=\"{}\" y=\"{:.1f}\" text-anchor=\"end\">{}</text>\n", names - 8, y + 4,
            EscapeHtml(row.name));
     for (size_t c = 0; c < row.numbers.size(); ++c) {
       if (!axis.Shows(row.numbers[c])) continue;
-      AppendMarker(svg, c, axis.Position(row.numbers[c]), y,
-                   fmt::format("{}, {}: {:.3g} ns", row.name, chart.columns[c], row.numbers[c]));
+      AppendMarker(
+          svg, c, axis.Position(row.numbers[c]), y,
+          fmt::format("{}, {}: {:.3g}{}", row.name, chart.columns[c], row.numbers[c], chart.unit));
     }
   }
   return svg + "</svg>\n";

@@ -42,11 +42,12 @@ struct LineChart {
 
 std::string RenderLineChart(const LineChart& chart);
 
-// One line per row, a marker per column, on a logarithmic axis: several times of many methods.
+// One line per row, a marker per column, on a logarithmic axis: several numbers of many methods.
 struct DotChart {
   std::string title;
   std::string description;
   std::string x_label;
+  std::string unit;  // behind the numbers of labels, with a space in front
   std::vector<std::string> columns;
   struct Row {
     std::string name;

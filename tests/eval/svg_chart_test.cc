@@ -55,6 +55,7 @@ TEST(SvgChartTest, DrawsLinesMarkersAndGuides) {
 TEST(SvgChartTest, DotChartsHaveAMarkerForEachPositiveNumber) {
   DotChart chart;
   chart.columns = {"encode", "decode"};
+  chart.unit = " ns";
   chart.rows = {{"mse 4", {50, 0}}, {"fp8", {100, 200}}};
   const std::string svg = RenderDotChart(chart);
   size_t labels = 0;

@@ -1,0 +1,188 @@
+#include "src/cli/benchmark_choices.h"
+
+#include <algorithm>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "src/base/failure.h"
+#include "src/base/try.h"
+
+namespace turboquant::cli {
+namespace {
+
+using eval::CacheChoices;
+using eval::CacheSpec;
+using eval::MethodKind;
+using eval::MethodSpec;
+using eval::Policy;
+
+struct Flag {
+  std::string_view name;
+  bool given;
+  std::string_view workloads;  // that have it, separated by ", "
+};
+
+std::vector<Flag> Flags(const BenchmarkOptions& options) {
+  return {
+      {"--methods", !options.methods.empty(), "synthetic, trace"},
+      {"--bits", !options.bits.empty(), "synthetic, trace"},
+      {"--dims", !options.dims.empty(), "synthetic"},
+      {"--tokens", !options.tokens.empty(), "synthetic, attention"},
+      {"--queries", options.queries.has_value(), "synthetic"},
+      {"--samples", options.samples.has_value(), "synthetic"},
+      {"--logit-std", options.logit_std.has_value(), "synthetic"},
+      {"--trace", !options.traces.empty(), "trace"},
+      {"--max-queries", options.max_queries.has_value(), "trace"},
+      {"--normalize", options.normalize, "trace"},
+      {"--key-bits", !options.key_bits.empty(), "trace, attention"},
+      {"--value-bits", !options.value_bits.empty(), "trace, attention"},
+      {"--key-method", !options.key_methods.empty(), "trace, attention"},
+      {"--value-method", !options.value_methods.empty(), "trace, attention"},
+      {"--key-map", !options.key_maps.empty(), "trace, attention"},
+      {"--key-map-tokens", !options.key_map_tokens.empty(), "trace"},
+      {"--sinks", !options.sinks.empty(), "trace"},
+      {"--window", !options.windows.empty(), "trace"},
+      {"--query-heads", options.query_heads.has_value(), "attention"},
+      {"--kv-heads", options.kv_heads.has_value(), "attention"},
+      {"--head-dim", options.head_dim.has_value(), "attention"},
+  };
+}
+
+bool IsMethodPolicy(const std::string& name) { return eval::ParsePolicy(name).has_value(); }
+
+// Flags that say something about caches and about nothing else.
+bool NamesCaches(const BenchmarkOptions& options) {
+  return !options.key_bits.empty() || !options.value_bits.empty() || !options.key_methods.empty() ||
+         !options.value_methods.empty() || !options.key_maps.empty() ||
+         !options.key_map_tokens.empty() || !options.sinks.empty() || !options.windows.empty() ||
+         std::ranges::any_of(options.policies, [](const std::string& name) {
+           return eval::IsCachePolicy(name) && !IsMethodPolicy(name);
+         });
+}
+
+bool NamesMethods(const BenchmarkOptions& options) {
+  return !options.methods.empty() || !options.bits.empty() ||
+         std::ranges::any_of(options.policies, [](const std::string& name) {
+           return IsMethodPolicy(name) && !eval::IsCachePolicy(name);
+         });
+}
+
+std::vector<double> DefaultBits(bool quick) {
+  if (quick) return {2, 2.5, 3, 3.5, 4};
+  return {1, 2, 2.5, 3, 3.5, 4, 5, 6, 8};
+}
+
+// The paper's choices stand beside the library's on random directions, where theory predicts both.
+std::vector<Policy> DefaultPolicies(bool trace) {
+  if (trace) return {Policy::kDefault};
+  return {Policy::kDefault, Policy::kPaper};
+}
+
+Result<std::vector<MethodSpec>> Methods(const BenchmarkOptions& options) {
+  const bool trace = options.workload == "trace";
+  std::vector<MethodKind> kinds;
+  for (const std::string& name : options.methods) {
+    TQ_TRY(const MethodKind kind, eval::ParseMethod(name));
+    kinds.push_back(kind);
+  }
+  std::vector<Policy> policies;
+  for (const std::string& name : options.policies) {
+    if (trace && !IsMethodPolicy(name)) continue;  // one of caches
+    TQ_TRY(const Policy policy, eval::ParsePolicy(name));
+    policies.push_back(policy);
+  }
+  if (policies.empty()) policies = DefaultPolicies(trace);
+  // Both by name: every method must have every width. Otherwise widths select among methods, or
+  // methods among the default widths.
+  const bool both_named = !kinds.empty() && !options.bits.empty();
+  const auto missing = both_named ? eval::MissingWidth::kError : eval::MissingWidth::kDrop;
+  const std::vector<double> bits = options.bits.empty() ? DefaultBits(options.quick) : options.bits;
+  TQ_TRY(std::vector<MethodSpec> methods, eval::ExpandMethods(kinds, bits, policies, missing));
+  for (const double width : options.bits) {
+    if (std::ranges::find(methods, width, &MethodSpec::bits) == methods.end()) {
+      return Fail(ErrorCode::kInvalidArgument, "no method asked for has a width of ", width,
+                  " bits");
+    }
+  }
+  return methods;
+}
+
+// Explicit widths, maps and the like change one policy rather than all of them.
+std::vector<std::string> DefaultCachePolicies(const BenchmarkOptions& options) {
+  if (NamesCaches(options)) return {"balanced"};
+  if (options.workload == "attention") return {"safe", "balanced", "small"};
+  return eval::CachePolicyNames();
+}
+
+Result<std::vector<CacheSpec>> Caches(const BenchmarkOptions& options) {
+  CacheChoices choices;
+  for (const std::string& name : options.policies) {
+    if (options.workload == "attention" || eval::IsCachePolicy(name)) {
+      choices.policies.push_back(name);
+    }
+  }
+  if (choices.policies.empty()) choices.policies = DefaultCachePolicies(options);
+  choices.key_bits = options.key_bits;
+  choices.value_bits = options.value_bits;
+  for (const std::string& name : options.key_methods) {
+    TQ_TRY(choices.key_methods.emplace_back(), eval::ParseKvMethod(name));
+  }
+  for (const std::string& name : options.value_methods) {
+    TQ_TRY(choices.value_methods.emplace_back(), eval::ParseKvMethod(name));
+  }
+  for (const std::string& name : options.key_maps) {
+    TQ_TRY(choices.key_maps.emplace_back(), eval::ParseKeyMapKind(name));
+  }
+  choices.key_map_tokens = options.key_map_tokens;
+  choices.sinks = options.sinks;
+  choices.windows = options.windows;
+  if (options.workload == "attention") choices.sinks = choices.windows = {0};  // all is packed
+  TQ_TRY(std::vector<CacheSpec> caches, eval::ExpandCaches(choices));
+  if (options.workload == "trace") {
+    for (CacheSpec& baseline : eval::BaselinesBeside(caches)) {
+      caches.push_back(std::move(baseline));
+    }
+  }
+  return caches;
+}
+
+}  // namespace
+
+Result<void> CheckFlagsFitWorkload(const BenchmarkOptions& options) {
+  for (const Flag& flag : Flags(options)) {
+    if (flag.given && flag.workloads.find(options.workload) == std::string_view::npos) {
+      return Fail(ErrorCode::kInvalidArgument, flag.name, " is for --workload ", flag.workloads,
+                  ", not ", options.workload);
+    }
+  }
+  if (options.workload == "trace" && options.traces.empty()) {
+    return Fail(ErrorCode::kInvalidArgument, "--workload trace needs --trace FILE");
+  }
+  if (options.workload == "synthetic" && options.tokens.size() > 1) {
+    return Fail(ErrorCode::kInvalidArgument, "--workload synthetic takes one number of --tokens");
+  }
+  return {};
+}
+
+Result<BenchmarkChoices> MakeChoices(const BenchmarkOptions& options) {
+  for (const std::string& name : options.policies) {
+    if (options.workload == "trace" && !eval::IsCachePolicy(name) && !IsMethodPolicy(name)) {
+      return Fail(ErrorCode::kInvalidArgument, "unknown policy \"", name,
+                  "\"; known: default, no-search, paper for methods; safe, balanced, small, paper, "
+                  "peer for caches");
+    }
+  }
+  const bool caches = NamesCaches(options);
+  const bool methods = NamesMethods(options);
+  BenchmarkChoices choices;
+  if (options.workload == "synthetic" || (options.workload == "trace" && (methods || !caches))) {
+    TQ_TRY(choices.methods, Methods(options));
+  }
+  if (options.workload == "attention" || (options.workload == "trace" && (caches || !methods))) {
+    TQ_TRY(choices.caches, Caches(options));
+  }
+  return choices;
+}
+
+}  // namespace turboquant::cli
