@@ -68,7 +68,29 @@ void ImportCanonical(benchmark::State& state) {
 }
 BENCHMARK(ImportCanonical)
     ->ArgNames({"dim", "bits", "values"})
-    ->ArgsProduct({{128}, {2, 3, 4}, {0, 1}});
+    ->ArgsProduct({{128}, {2, 3, 4}, {0, 1}})
+    ->ArgsProduct({{128}, {1, 5, 6, 7, 8}, {0}})
+    ->ArgsProduct({{80}, {3, 4}, {0, 1}});
+
+void ExportCanonical(benchmark::State& state) {
+  const size_t dim = static_cast<size_t>(state.range(0));
+  const MseQuantizer quantizer =
+      MakeQuantizer({.dim = dim, .bits = static_cast<int>(state.range(1))});
+  const auto input = NormalRows(kRows, dim);
+  const Tiling tiling = state.range(2) != 0 ? Tiling::kValues : Tiling::kKeys;
+  const auto rows = quantizer.Encode(MatrixView<const float>(input.data(), kRows, dim), tiling);
+  std::vector<uint8_t> packed(kRows * rows->CanonicalRowBytes());
+  for (auto _ : state) {
+    (void)rows->ExportCanonical(packed);
+    benchmark::DoNotOptimize(packed.data());
+  }
+  ReportRows(state, kRows, 1, static_cast<double>(rows->CanonicalRowBytes()));
+}
+BENCHMARK(ExportCanonical)
+    ->ArgNames({"dim", "bits", "values"})
+    ->ArgsProduct({{128}, {2, 3, 4}, {0, 1}})
+    ->ArgsProduct({{128}, {1, 5, 6, 7, 8}, {0}})
+    ->ArgsProduct({{80}, {3, 4}, {0, 1}});
 
 void CopyRows(benchmark::State& state) {
   const size_t dim = static_cast<size_t>(state.range(0));

@@ -14,7 +14,7 @@ using Vector __attribute__((vector_size(32))) = float;
 
 // scores[q * keys + k] = <query q, key k>, key after key so that the keys are read once.
 TQ_CPU_CLONES void DotF32(const float* keys, size_t key_count, const float* queries,
-                            size_t query_count, float* scores) {
+                          size_t query_count, float* scores) {
   for (size_t k = 0; k < key_count; ++k) {
     for (size_t q = 0; q < query_count; ++q) {
       Vector sums[4] = {};

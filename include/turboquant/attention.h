@@ -81,6 +81,9 @@ struct AttendOptions {
 // KV head h / (query_heads / kv_heads)). A query that sees no token has output 0 and log-sum-exp
 // -infinity. The result is the same, bit for bit, on every backend and for every ParallelFor.
 // Thread-safe. Errors: kDimensionMismatch, kInvalidArgument, kNonFinite naming token, head, column.
+// So that logits stay finite, queries are limited to a norm of 2^40 (and 2^60 times the scale),
+// biases to 2^100 (none below: lowest() hides a token as -infinity does), slopes to 2^40, positions
+// to 2^62. Exact keys beyond 2^60 are the caller's affair.
 [[nodiscard]] Result<void> Attend(const HeadsView& queries, const KvView& view,
                                   const AttendOptions& options, const HeadsOutput& outputs);
 

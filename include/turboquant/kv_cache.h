@@ -20,14 +20,18 @@ namespace turboquant {
 
 struct KvCacheOptions {
   KvFormatOptions format = {};
-  size_t sinks = 4;       // first tokens, kept exact for ever
-  size_t window = 64;     // newest tokens kept exact: `window` to `window` + 63; 0: none
-  size_t max_tokens = 0;  // the oldest behind the sinks are evicted beyond; 0: no limit
+  size_t sinks = 4;    // first tokens, kept exact for ever
+  size_t window = 64;  // newest tokens kept exact: `window` to `window` + 63; 0: none
+  // The oldest behind the sinks are evicted beyond; 0: no limit. Where so few are visible that
+  // nothing is ever packed (fewer than sinks + window + 64, or than sinks + 128 with a key map to
+  // be estimated), all stay exact and no map is wanted.
+  size_t max_tokens = 0;
   RowType exact_type = RowType::kF32;  // of sinks and window: kF32 or kF16
   uint64_t first_position = 0;         // of the first token, for RoPE and masks
   // Without rope no map is used, unless key_map is kCenter, which drifts: a centre of the first
   // positions is worse than none some thousand positions later.
   std::optional<RopeParameters> rope = {};
+  // kNone also does without page frames.
   KeyMapKind key_map = KeyMapKind::kDiagonal;
   size_t query_heads = 0;  // of the queries that ObserveQueries is given; 0: none will be
   double key_map_shrinkage = 0.3;
@@ -50,6 +54,8 @@ struct KvCacheOptions {
 // One line that names every option that matters, e.g. "keys mse 4 bits, values mse 4 bits, ...".
 std::string Describe(const KvCacheOptions& options);
 
+// What forks share (pages, tables, an estimated key map) counts in each of them; a known key map is
+// its owner's.
 struct KvCacheStats {
   size_t tokens;           // visible
   size_t packed_tokens;    // of them in pages
@@ -70,7 +76,8 @@ struct KvCacheStats {
 //
 // Key statistics, when a map is wanted and none is given, are taken once: when an Append ends with
 // at least 128 tokens behind the sinks (all are exact until then), from the first min(count, 512).
-// They stay until Clear.
+// They stay until Clear. Outlier channels are chosen when tokens are first packed, from the first
+// two pages at most of what that Append packs.
 class KvCache {
  public:
   // Errors: kInvalidArgument naming the option, kUnavailable for the backend.
@@ -88,18 +95,22 @@ class KvCache {
 
   // Appends tokens of all heads, [tokens × kv_heads × head_dim] each, or nothing at all.
   // Errors: kDimensionMismatch; kNonFinite naming (token, head, column); kInvalidArgument for a row
-  // whose norm exceeds 16,384 where it would be packed with an f16 scale, or one beyond f16's range
-  // with exact_type kF16.
+  // whose norm exceeds 16,384 where it would be packed with an f16 scale, one beyond f16's range
+  // with exact_type kF16, or one that, short as it is, gets a scale beyond f16 (it takes a row that
+  // rotates to few coordinates, or a map that stretches it). The last may be a token of the window,
+  // which the message names: only Truncate or Clear get past it.
   [[nodiscard]] Result<void> Append(const HeadsView& keys, const HeadsView& values,
                                     const ParallelFor& parallel_for = {});
 
   // Queries of the tokens about to be appended next, [tokens × query_heads × head_dim]: what the
   // key map is estimated from. Ignored once there is a map or none is wanted. Call before the
-  // Append of the same tokens. Errors: kDimensionMismatch, kNonFinite.
+  // Append of the same tokens, of every one of them: where some are missing, the map is a centre
+  // only. Errors: kDimensionMismatch, kNonFinite, kInvalidArgument with query_heads 0.
   [[nodiscard]] Result<void> ObserveQueries(const HeadsView& queries);
 
-  // Keeps the first n visible tokens. Packed tokens stay packed, the key map stays. Errors:
-  // kInvalidArgument if n > size().
+  // Keeps the first n visible tokens, at their positions; the next one takes the position of the
+  // first that went. Packed tokens stay packed, the key map stays. Errors: kInvalidArgument if
+  // n > size().
   [[nodiscard]] Result<void> Truncate(size_t n);
 
   // Forgets all tokens and the estimated key map.

@@ -5,6 +5,7 @@
 #include "src/base/try.h"
 #include "src/cache/attend_plan.h"
 #include "src/cache/attend_tile.h"
+#include "src/cache/check_heads.h"
 #include "src/quantizers/run_tasks.h"
 #include "turboquant/attention.h"
 
@@ -13,17 +14,6 @@ namespace {
 
 // Rows of a tile when there are many query tokens: digits, scores and sums of a tile stay in L2.
 constexpr size_t kTileRows = 64;
-
-Result<void> CheckOutputs(const HeadsOutput& outputs, const HeadsView& queries) {
-  if (outputs.tokens == queries.tokens && outputs.heads == queries.heads &&
-      outputs.dim == queries.dim) {
-    if (outputs.data != nullptr || outputs.tokens == 0) return {};
-    return Fail(ErrorCode::kInvalidArgument, "outputs have no data");
-  }
-  return Fail(ErrorCode::kDimensionMismatch, "outputs are ", outputs.tokens, " × ", outputs.heads,
-              " × ", outputs.dim, ", the queries ", queries.tokens, " × ", queries.heads, " × ",
-              queries.dim);
-}
 
 // What the spans of one tile add up to.
 class TileTotal {
@@ -90,7 +80,7 @@ void AttendByTiles(const AttendPlan& plan, size_t tile_tokens, const HeadsOutput
 Result<void> Attend(const HeadsView& queries, const KvView& view, const AttendOptions& options,
                     const HeadsOutput& outputs) {
   TQ_TRY(const AttendPlan plan, MakeAttendPlan(queries, view, options, std::numbers::log2e));
-  TQ_CHECK(CheckOutputs(outputs, queries));
+  TQ_CHECK(CheckOutput("outputs", outputs, queries.tokens, queries.heads, queries.dim));
   if (queries.tokens == 0) return {};
   const size_t tile_tokens = std::max<size_t>(1, kTileRows / plan.group);
   if (queries.tokens <= tile_tokens) {
@@ -110,7 +100,8 @@ Result<void> AttentionLogits(const HeadsView& queries, const KvView& view,
     return Fail(ErrorCode::kDimensionMismatch, "logits are ", logits.rows, " × ", logits.cols,
                 " with stride ", logits.stride, ", expected ", rows, " × ", view.tokens());
   }
-  if (rows == 0) return {};
+  if (rows == 0 || logits.cols == 0) return {};
+  if (logits.data == nullptr) return Fail(ErrorCode::kInvalidArgument, "logits have no data");
   const size_t tile_tokens = std::max<size_t>(1, kTileRows / plan.group);
   const size_t tiles = CeilDivide(queries.tokens, tile_tokens);
   RunTasks(options.parallel_for, plan.parts->options.kv_heads * tiles, [&](size_t task) {

@@ -10,6 +10,13 @@ namespace turboquant {
 namespace {
 
 constexpr double kLargestQueryNorm = 0x1p40;
+// Of a query times the logit scale, of a slope, of a bias: with keys that can be packed, or any of
+// like size, logits then stay within float.
+constexpr double kLargestScaledNorm = 0x1p60;
+constexpr float kLargestSlope = 0x1p40f;
+constexpr float kLargestBias = 0x1p100f;
+// Differences of positions are taken in int64.
+constexpr uint64_t kLargestPosition = uint64_t{1} << 62;
 
 Result<void> CheckExact(std::string_view name, const KvExactTokens& tokens, size_t head_dim) {
   if (tokens.count == 0) return {};
@@ -27,6 +34,23 @@ Result<void> CheckExact(std::string_view name, const KvExactTokens& tokens, size
   return {};
 }
 
+Result<void> CheckChannels(std::string_view name, const KvSideOptions& side,
+                           const uint16_t* channels) {
+  if ((side.outlier_channels != 0) == (channels != nullptr)) return {};
+  return Fail(ErrorCode::kInvalidArgument, "the view has ", channels == nullptr ? "no " : "", name,
+              ", the format ", side.outlier_channels, " outlier channels of that side");
+}
+
+Result<void> CheckPositions(const KvView& view) {
+  for (const uint64_t position : {view.first_position, view.packed_position}) {
+    if (position <= kLargestPosition - std::min<uint64_t>(view.tokens(), kLargestPosition))
+      continue;
+    return Fail(ErrorCode::kInvalidArgument, "the view has ", view.tokens(),
+                " tokens from position ", position, " on, positions end at 2^62");
+  }
+  return {};
+}
+
 Result<void> CheckView(const KvView& view) {
   if (view.format == nullptr) return Fail(ErrorCode::kInvalidArgument, "the view has no format");
   const KvFormatOptions& format = view.format->options();
@@ -37,6 +61,11 @@ Result<void> CheckView(const KvView& view) {
     return Fail(ErrorCode::kInvalidArgument, "the view has ", view.packed_tokens,
                 " packed tokens from lane ", view.first_lane, ", but ", view.pages.size(),
                 " pages of ", kPageTokens);
+  }
+  TQ_CHECK(CheckPositions(view));
+  if (view.packed_tokens != 0) {
+    TQ_CHECK(CheckChannels("key_channels", format.keys, view.key_channels));
+    TQ_CHECK(CheckChannels("value_channels", format.values, view.value_channels));
   }
   const bool turned = view.key_map != nullptr && view.rotary_dim != 0;
   for (size_t p = 0; p < CeilDivide(view.first_lane + view.packed_tokens, kPageTokens); ++p) {
@@ -71,6 +100,44 @@ Result<void> CheckQueries(const HeadsView& queries, const KvFormatOptions& forma
   return {};
 }
 
+Result<void> CheckSlopes(std::span<const float> slopes, size_t query_heads) {
+  if (!slopes.empty() && slopes.size() != query_heads) {
+    return Fail(ErrorCode::kDimensionMismatch, "there are ", slopes.size(), " alibi_slopes for ",
+                query_heads, " query heads");
+  }
+  for (size_t h = 0; h < slopes.size(); ++h) {
+    if (!std::isfinite(slopes[h]))
+      return Fail(ErrorCode::kNonFinite, "alibi_slopes[", h, "] is not finite");
+    if (std::fabs(slopes[h]) > kLargestSlope) {
+      return Fail(ErrorCode::kInvalidArgument, "alibi_slopes[", h, "] is ",
+                  static_cast<double>(slopes[h]), ", the largest taken is 2^40");
+    }
+  }
+  return {};
+}
+
+Result<void> CheckBias(const MatrixView<const float>& bias, size_t query_tokens, size_t tokens) {
+  if (bias.data == nullptr) return {};
+  if (bias.rows != query_tokens || bias.cols != tokens ||
+      (bias.rows > 1 && bias.stride < bias.cols)) {
+    return Fail(ErrorCode::kDimensionMismatch, "bias is ", bias.rows, " × ", bias.cols,
+                " with stride ", bias.stride, ", expected ", query_tokens, " × ", tokens);
+  }
+  for (size_t t = 0; t < bias.rows; ++t) {
+    for (size_t k = 0; k < bias.cols; ++k) {
+      const float x = bias.Row(t)[k];
+      if (x <= kLargestBias) continue;
+      if (std::isfinite(x)) {
+        return Fail(ErrorCode::kInvalidArgument, "bias[", t, "] is ", static_cast<double>(x),
+                    " at column ", k, ", the largest taken is 2^100");
+      }
+      return Fail(ErrorCode::kNonFinite, "bias[", t, "] is ", std::isnan(x) ? "NaN" : "infinite",
+                  " at column ", k);
+    }
+  }
+  return {};
+}
+
 Result<void> CheckOptions(const AttendOptions& options, const HeadsView& queries,
                           const KvView& view) {
   if (!std::isfinite(options.scale) || options.scale < 0.0f) {
@@ -83,35 +150,34 @@ Result<void> CheckOptions(const AttendOptions& options, const HeadsView& queries
   }
   if (options.digits != 1 && options.digits != 2)
     return Fail(ErrorCode::kInvalidArgument, "digits must be 1 or 2, got ", options.digits);
-  if (!options.alibi_slopes.empty() && options.alibi_slopes.size() != queries.heads) {
-    return Fail(ErrorCode::kDimensionMismatch, "there are ", options.alibi_slopes.size(),
-                " alibi_slopes for ", queries.heads, " query heads");
-  }
-  for (size_t h = 0; h < options.alibi_slopes.size(); ++h) {
-    if (!std::isfinite(options.alibi_slopes[h]))
-      return Fail(ErrorCode::kNonFinite, "alibi_slopes[", h, "] is not finite");
+  if (options.query_position.value_or(0) > kLargestPosition || queries.tokens > kLargestPosition) {
+    return Fail(ErrorCode::kInvalidArgument, "query_position must be at most 2^62, got ",
+                options.query_position.value_or(0));
   }
   const size_t rows = queries.tokens * queries.heads;
   if (!options.log_sum_exp.empty() && options.log_sum_exp.size() != rows) {
     return Fail(ErrorCode::kDimensionMismatch, "log_sum_exp has ", options.log_sum_exp.size(),
                 " elements, there are ", rows, " queries");
   }
-  const MatrixView<const float>& bias = options.bias;
-  if (bias.data == nullptr) return {};
-  if (bias.rows != queries.tokens || bias.cols != view.tokens() ||
-      (bias.rows > 1 && bias.stride < bias.cols)) {
-    return Fail(ErrorCode::kDimensionMismatch, "bias is ", bias.rows, " × ", bias.cols,
-                " with stride ", bias.stride, ", expected ", queries.tokens, " × ", view.tokens());
+  TQ_CHECK(CheckSlopes(options.alibi_slopes, queries.heads));
+  return CheckBias(options.bias, queries.tokens, view.tokens());
+}
+
+Result<void> CheckNorm(const float* row, size_t dim, double norm, size_t token, size_t head,
+                       const AttendPlan& plan) {
+  const double scaled = norm * static_cast<double>(plan.unit);
+  if (norm <= kLargestQueryNorm && scaled <= kLargestScaledNorm) return {};
+  for (size_t j = 0; j < dim; ++j) {
+    if (std::isfinite(row[j])) continue;
+    return Fail(ErrorCode::kNonFinite, "queries[", token, "][", head, "] is ",
+                std::isnan(row[j]) ? "NaN" : "infinite", " at column ", j);
   }
-  for (size_t t = 0; t < bias.rows; ++t) {
-    for (size_t k = 0; k < bias.cols; ++k) {
-      if (std::isnan(bias.Row(t)[k]) || bias.Row(t)[k] == INFINITY) {
-        return Fail(ErrorCode::kNonFinite, "bias[", t, "] is ",
-                    std::isnan(bias.Row(t)[k]) ? "NaN" : "infinite", " at column ", k);
-      }
-    }
+  if (norm > kLargestQueryNorm) {
+    return Fail(ErrorCode::kInvalidArgument, "queries[", token, "][", head, "] has norm ", norm,
+                ", the largest taken is 2^40");
   }
-  return {};
+  return Fail(ErrorCode::kInvalidArgument, "queries[", token, "][", head, "] has norm ", norm,
+              ", times the scale more than the 2^60 that logits bear");
 }
 
 // Rows of the queries in the order of the tiles. Errors: kNonFinite, kInvalidArgument.
@@ -124,16 +190,8 @@ Result<void> ReadQueries(const HeadsView& queries, AttendPlan& plan) {
       const size_t token = r / plan.group;
       const size_t head = kv_head * plan.group + r % plan.group;
       ReadRow(queries.Head(head), token, row);
-      const double norm2 = plan.kernels->norm_squared(row, dim);
-      if (!(norm2 <= kLargestQueryNorm * kLargestQueryNorm)) {
-        for (size_t j = 0; j < dim; ++j) {
-          if (std::isfinite(row[j])) continue;
-          return Fail(ErrorCode::kNonFinite, "queries[", token, "][", head, "] is ",
-                      std::isnan(row[j]) ? "NaN" : "infinite", " at column ", j);
-        }
-        return Fail(ErrorCode::kInvalidArgument, "queries[", token, "][", head, "] has norm ",
-                    std::sqrt(norm2), ", the largest taken is 2^40");
-      }
+      const double norm = std::sqrt(plan.kernels->norm_squared(row, dim));
+      TQ_CHECK(CheckNorm(row, dim, norm, token, head, plan));
       for (size_t j = 0; j < dim; ++j) row[j] *= plan.unit;
     }
   }

@@ -138,7 +138,7 @@ void UndoPacking(const KvCache::State& state, const PageSpan& span) {
 }
 
 std::unexpected<Error> Refuse(const KvCache::State& state, const AppendPlan& plan,
-                              PackFailure failure) {
+                              const PackFailure& failure) {
   const char* side = failure.values ? "values" : "keys";
   const size_t waiting = state.window.count();
   if (failure.token >= waiting) {
@@ -226,7 +226,7 @@ Result<void> KvCache::Append(const HeadsView& keys, const HeadsView& values,
   pack.value_channels = channels[1].empty() ? nullptr : channels[1].data();
   if (auto failure = PackTokens(pack, pending, span, parallel_for)) {
     UndoPacking(state, span);
-    return Refuse(state, plan, *std::move(failure));
+    return Refuse(state, plan, *failure);
   }
   Commit(state, plan, std::move(span), keys, values);
   state.key_channels = std::move(channels[0]);

@@ -55,8 +55,8 @@ struct PackFormat {
 };
 
 // The channels of one side in the order of its parts, [kv_heads × head_dim]: those with the largest
-// mean squares over the first tokens of the span (of at most two pages), ascending, then the others. The
-// format has no channels yet.
+// mean squares over the first tokens of the span (of at most two pages), ascending, then the
+// others. The format has no channels yet.
 std::vector<uint16_t> ChooseChannels(const PackFormat& format, bool values,
                                      const PendingTokens& pending, const PageSpan& span);
 

@@ -1,4 +1,4 @@
-// encode_rows, dequantize and the moves of codes on AVX-512. Private to avx512.cc, which brings the
+// encode_rows and dequantize on AVX-512. Private to avx512.cc, which brings the
 // instructions and their target, and everything else this file names.
 #ifndef TURBOQUANT_SRC_KERNELS_AVX512_ENCODE_H_
 #define TURBOQUANT_SRC_KERNELS_AVX512_ENCODE_H_
@@ -115,50 +115,29 @@ RowSums Codes(const EncodePlan& plan, const int16_t* grid, uint8_t* codes) {
 }
 
 // ORs 16 codes, one per lane, into a line at a bit position of each 32-bit lane.
-TQ_INLINE void OrLine(const uint8_t* codes, int mask, int right, int left, uint8_t* line) {
+TQ_INLINE void OrLine(const uint8_t* codes, const ValuePiece& piece, uint8_t* line) {
   __m512i word = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(codes)));
-  word =
-      _mm512_and_si512(_mm512_srl_epi32(word, _mm_cvtsi32_si128(right)), _mm512_set1_epi32(mask));
-  word = _mm512_sll_epi32(word, _mm_cvtsi32_si128(left));
+  word = _mm512_and_si512(_mm512_srl_epi32(word, _mm_cvtsi32_si128(piece.right)),
+                          _mm512_set1_epi32(static_cast<int>(piece.mask)));
+  word = _mm512_sll_epi32(word, _mm_cvtsi32_si128(piece.left));
   _mm512_storeu_si512(line, _mm512_or_si512(_mm512_loadu_si512(line), word));
 }
 
-template <int kBits>
-void PackValueRow(const uint8_t* codes, size_t dim, size_t lane, uint8_t* block) {
-  const size_t quad = lane / 4;
-  const int byte = 8 * static_cast<int>(lane % 4);
-  for (size_t j = 0; j < dim; j += kLanes, block += ValueGroupBytes(kBits)) {
-    if constexpr (kBits == 3) {
-      uint8_t* triple = block + quad / 8 * 3 * kLineBytes;
-      const size_t k = quad % 8;
-      if (k < 6) {
-        OrLine(codes + j, 7, 0, byte + 3 * static_cast<int>(k % 2), triple + k / 2 * kLineBytes);
-      } else {
-        OrLine(codes + j, 3, 0, byte + 6, triple + (k - 6) * kLineBytes);
-        OrLine(codes + j, 1, 2, byte + static_cast<int>(k), triple + 2 * kLineBytes);
-      }
-    } else {
-      constexpr size_t kPerLine = 8 / kBits;
-      OrLine(codes + j, 0xFF, 0, byte + kBits * static_cast<int>(quad % kPerLine),
-             block + quad / kPerLine * kLineBytes);
-    }
-  }
-}
-
+// One row of a codebook whose codes have one run. codes: RoundUp(dim, 32) bytes, zero behind dim.
 template <int kBits>
 void PackRow(const PackedBlocks& into, size_t lane, const uint8_t* codes) {
-  if (into.values) {
-    PackValueRow<kBits>(codes, into.dim, lane % kValueBlockRows,
-                        into.blocks + lane / kValueBlockRows * ValueBlockBytes(into.dim, kBits));
-  } else {
-    PackKeyRow<kBits>(codes, into.dim,
-                      into.blocks + lane / kKeyBlockRows * KeyBlockBytes(into.dim, kBits) +
-                          4 * (lane % kKeyBlockRows));
+  if (!into.values) {
+    return PackKeyRow<kBits>(codes, into.dim,
+                             into.blocks + lane / kKeyBlockRows * KeyBlockBytes(into.dim, kBits) +
+                                 4 * (lane % kKeyBlockRows));
   }
-}
-
-bool HasOneRun(int bits) {
-  return FirstRunBits(static_cast<size_t>(bits)) == static_cast<size_t>(bits);
+  const ValuePieces pieces = PiecesOfValueRow(kBits, lane % kValueBlockRows);
+  uint8_t* group = into.blocks + lane / kValueBlockRows * ValueBlockBytes(into.dim, kBits);
+  for (size_t j = 0; j < into.dim; j += kLanes, group += ValueGroupBytes(kBits)) {
+    for (size_t p = 0; p < pieces.count; ++p) {
+      OrLine(codes + j, pieces.piece[p], group + pieces.piece[p].offset);
+    }
+  }
 }
 
 void EncodeRows(const EncodePlan& plan, const float* rows, size_t stride, size_t count,
@@ -175,81 +154,37 @@ void EncodeRows(const EncodePlan& plan, const float* rows, size_t stride, size_t
     Rotate(plan.rotation, coordinates.data());
     ToGrid(coordinates.data(), dim, gains[r], grid.data());
     sums[r] = Codes(plan, grid.data(), codes.data());
-    if (!HasOneRun(into.bits)) {
-      reference::PackCodes(into, first_lane + r, 1, codes.data());
-      continue;
-    }
     WithBits(into.bits, [&]<int kBits>() {
-      if constexpr (FirstRunBits(kBits) == kBits)
+      if constexpr (FirstRunBits(kBits) == kBits) {
         PackRow<kBits>(into, first_lane + r, codes.data());
+      } else {
+        reference::PackCodes(into, first_lane + r, 1, codes.data());
+      }
     });
   }
+}
+
+// Moves of codes wait for memory more than for instructions: the AVX2 ones serve, which every CPU
+// with AVX-512 has.
+const KernelTable& Moves() {
+  const KernelTable* simd = SimdKernels();
+  return simd == nullptr ? reference::kTable : *simd;  // null in tests on other CPUs
 }
 
 void PackCodes(const PackedBlocks& into, size_t first_lane, size_t count, const uint8_t* codes) {
-  if (!HasOneRun(into.bits)) return reference::PackCodes(into, first_lane, count, codes);
-  const size_t dim = into.dim;
-  Scratch<uint8_t> padded(RoundUp(dim, 32));
-  std::fill(padded.data() + dim, padded.data() + RoundUp(dim, 32), uint8_t{0});
-  for (size_t r = 0; r < count; ++r) {
-    std::copy_n(codes + r * dim, dim, padded.data());
-    WithBits(into.bits, [&]<int kBits>() {
-      if constexpr (FirstRunBits(kBits) == kBits)
-        PackRow<kBits>(into, first_lane + r, padded.data());
-    });
-  }
-}
-
-TQ_INLINE __m128i TakeLine(const uint8_t* line, int right, int mask) {
-  const __m512i words = _mm512_srl_epi32(_mm512_loadu_si512(line), _mm_cvtsi32_si128(right));
-  return _mm512_cvtepi32_epi8(_mm512_and_si512(words, _mm512_set1_epi32(mask)));
-}
-
-template <int kBits>
-void UnpackValueRow(const uint8_t* block, size_t dim, size_t lane, uint8_t* codes) {
-  const size_t quad = lane / 4;
-  const int byte = 8 * static_cast<int>(lane % 4);
-  for (size_t j = 0; j < dim; j += kLanes, block += ValueGroupBytes(kBits)) {
-    __m128i row;
-    if constexpr (kBits == 3) {
-      const uint8_t* triple = block + quad / 8 * 3 * kLineBytes;
-      const size_t k = quad % 8;
-      if (k < 6) {
-        row = TakeLine(triple + k / 2 * kLineBytes, byte + 3 * static_cast<int>(k % 2), 7);
-      } else {
-        const __m128i high = TakeLine(triple + 2 * kLineBytes, byte + static_cast<int>(k), 1);
-        row = _mm_or_si128(TakeLine(triple + (k - 6) * kLineBytes, byte + 6, 3),
-                           _mm_slli_epi16(high, 2));
-      }
-    } else {
-      constexpr size_t kPerLine = 8 / kBits;
-      row = TakeLine(block + quad / kPerLine * kLineBytes,
-                     byte + kBits * static_cast<int>(quad % kPerLine), (1 << kBits) - 1);
-    }
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(codes + j), row);
-  }
+  Moves().pack_codes(into, first_lane, count, codes);
 }
 
 void UnpackCodes(const PackedBlocks& from, size_t first_lane, size_t count, uint8_t* codes) {
-  if (!HasOneRun(from.bits)) return reference::UnpackCodes(from, first_lane, count, codes);
-  const size_t dim = from.dim;
-  Scratch<uint8_t> padded(RoundUp(dim, 32));
-  for (size_t r = 0; r < count; ++r) {
-    const size_t lane = first_lane + r;
-    WithBits(from.bits, [&]<int kBits>() {
-      if constexpr (FirstRunBits(kBits) == kBits) {
-        if (from.values) {
-          UnpackValueRow<kBits>(from.blocks + lane / kValueBlockRows * ValueBlockBytes(dim, kBits),
-                                dim, lane % kValueBlockRows, padded.data());
-        } else {
-          UnpackKeyRow<kBits>(from.blocks + lane / kKeyBlockRows * KeyBlockBytes(dim, kBits) +
-                                  4 * (lane % kKeyBlockRows),
-                              dim, padded.data());
-        }
-      }
-    });
-    std::copy_n(padded.data(), dim, codes + r * dim);
-  }
+  Moves().unpack_codes(from, first_lane, count, codes);
+}
+
+void UnpackStream(const uint8_t* stream, int bits, size_t count, uint8_t* codes) {
+  Moves().unpack_stream(stream, bits, count, codes);
+}
+
+void PackStream(const uint8_t* codes, int bits, size_t count, uint8_t* stream) {
+  Moves().pack_stream(codes, bits, count, stream);
 }
 
 // Small codebooks by a 32-entry permute; others from the table in memory.
@@ -266,14 +201,6 @@ void Dequantize(const ScorePlan& plan, const uint8_t* codes, float factor, float
     _mm512_storeu_ps(out + j, _mm512_mul_ps(values, factors));
   }
   for (; j < plan.dim; ++j) out[j] = static_cast<float>(plan.levels[codes[j]]) * factor;
-}
-
-void UnpackStream(const uint8_t* stream, int bits, size_t count, uint8_t* codes) {
-  WithBits(bits, [&]<int kBits>() { UnpackStreamFixed<kBits>(stream, count, codes); });
-}
-
-void PackStream(const uint8_t* codes, int bits, size_t count, uint8_t* stream) {
-  WithBits(bits, [&]<int kBits>() { PackStreamFixed<kBits>(codes, count, stream); });
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// encode_rows and the moves of codes between rows, blocks and streams; included once per target.
+// encode_rows and dequantize; included once per target.
 #if defined(TURBOQUANT_SRC_KERNELS_ENCODE_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef TURBOQUANT_SRC_KERNELS_ENCODE_INL_H_
 #undef TURBOQUANT_SRC_KERNELS_ENCODE_INL_H_
@@ -9,9 +9,9 @@
 #include <algorithm>
 #include <cstring>
 
+#include "src/kernels/codes-inl.h"
 #include "src/kernels/kernels.h"
 #include "src/kernels/line_layout.h"
-#include "src/kernels/pack_row.h"
 #include "src/kernels/rotate-inl.h"
 #include "src/kernels/scratch.h"
 #include "src/kernels/simd-inl.h"
@@ -155,131 +155,6 @@ inline RowSums Codes(const EncodePlan& plan, const int16_t* grid, uint8_t* codes
   return TableSearchCodes(plan, grid, codes);
 }
 
-// ORs 16 codes, one per lane, into a line at a bit position of each 32-bit lane.
-HWY_INLINE void OrLine(const uint8_t* codes, unsigned mask, int right, int left, uint8_t* line) {
-  const hn::Repartition<uint32_t, DF> du;
-  const hn::Rebind<uint8_t, decltype(du)> d8;
-  for (size_t lane = 0; lane < kLanes; lane += kFloats) {
-    auto word = hn::PromoteTo(du, hn::LoadU(d8, codes + lane));
-    word = hn::And(hn::ShiftRightSame(word, right), hn::Set(du, mask));
-    uint32_t* words = reinterpret_cast<uint32_t*>(line) + lane;
-    hn::StoreU(hn::Or(hn::LoadU(du, words), hn::ShiftLeftSame(word, left)), du, words);
-  }
-}
-
-// One row into value lanes. codes: RoundUp(dim, 32) bytes, zero behind dim.
-template <int kBits>
-inline void PackValueRow(const uint8_t* codes, size_t dim, size_t lane, uint8_t* block) {
-  const size_t quad = lane / 4;
-  const int byte = 8 * static_cast<int>(lane % 4);
-  for (size_t j = 0; j < dim; j += kLanes, block += ValueGroupBytes(kBits)) {
-    if constexpr (kBits == 3) {
-      uint8_t* triple = block + quad / 8 * 3 * kLineBytes;
-      const size_t k = quad % 8;
-      if (k < 6) {
-        OrLine(codes + j, 7, 0, byte + 3 * static_cast<int>(k % 2), triple + k / 2 * kLineBytes);
-      } else {
-        OrLine(codes + j, 3, 0, byte + 6, triple + (k - 6) * kLineBytes);
-        OrLine(codes + j, 1, 2, byte + static_cast<int>(k), triple + 2 * kLineBytes);
-      }
-    } else {
-      constexpr size_t kPerLine = 8 / kBits;
-      OrLine(codes + j, 0xFF, 0, byte + kBits * static_cast<int>(quad % kPerLine),
-             block + quad / kPerLine * kLineBytes);
-    }
-  }
-}
-
-template <int kBits>
-inline void PackRow(const PackedBlocks& into, size_t lane, const uint8_t* codes) {
-  if (into.values) {
-    PackValueRow<kBits>(codes, into.dim, lane % kValueBlockRows,
-                        into.blocks + lane / kValueBlockRows * ValueBlockBytes(into.dim, kBits));
-  } else {
-    PackKeyRow<kBits>(codes, into.dim,
-                      into.blocks + lane / kKeyBlockRows * KeyBlockBytes(into.dim, kBits) +
-                          4 * (lane % kKeyBlockRows));
-  }
-}
-
-inline bool HasOneRun(int bits) {
-  return FirstRunBits(static_cast<size_t>(bits)) == static_cast<size_t>(bits);
-}
-
-inline void PackCodes(const PackedBlocks& into, size_t first_lane, size_t count,
-                      const uint8_t* codes) {
-  if (!HasOneRun(into.bits)) return reference::PackCodes(into, first_lane, count, codes);
-  const size_t dim = into.dim;
-  Scratch<uint8_t> padded(RoundUp(dim, 32));
-  std::fill(padded.data() + dim, padded.data() + RoundUp(dim, 32), uint8_t{0});
-  WithBits(into.bits, [&]<int kBits>() HWY_ATTR {
-    if constexpr (FirstRunBits(kBits) == kBits) {
-      for (size_t r = 0; r < count; ++r) {
-        std::copy_n(codes + r * dim, dim, padded.data());
-        PackRow<kBits>(into, first_lane + r, padded.data());
-      }
-    }
-  });
-}
-
-// One line's codes at a bit position of each 32-bit lane, as 16 bytes.
-HWY_INLINE void TakeLine(const uint8_t* line, int right, unsigned mask, uint8_t* codes) {
-  const hn::Repartition<uint32_t, DF> du;
-  const hn::Rebind<uint8_t, decltype(du)> d8;
-  for (size_t lane = 0; lane < kLanes; lane += kFloats) {
-    const auto words = hn::LoadU(du, reinterpret_cast<const uint32_t*>(line) + lane);
-    hn::StoreU(hn::U8FromU32(hn::And(hn::ShiftRightSame(words, right), hn::Set(du, mask))), d8,
-               codes + lane);
-  }
-}
-
-template <int kBits>
-inline void UnpackValueRow(const uint8_t* block, size_t dim, size_t lane, uint8_t* codes) {
-  const size_t quad = lane / 4;
-  const int byte = 8 * static_cast<int>(lane % 4);
-  for (size_t j = 0; j < dim; j += kLanes, block += ValueGroupBytes(kBits)) {
-    if constexpr (kBits == 3) {
-      const uint8_t* triple = block + quad / 8 * 3 * kLineBytes;
-      const size_t k = quad % 8;
-      if (k < 6) {
-        TakeLine(triple + k / 2 * kLineBytes, byte + 3 * static_cast<int>(k % 2), 7, codes + j);
-      } else {
-        uint8_t high[kLanes];
-        TakeLine(triple + (k - 6) * kLineBytes, byte + 6, 3, codes + j);
-        TakeLine(triple + 2 * kLineBytes, byte + static_cast<int>(k), 1, high);
-        for (size_t i = 0; i < kLanes; ++i)
-          codes[j + i] = static_cast<uint8_t>(codes[j + i] | high[i] << 2);
-      }
-    } else {
-      constexpr size_t kPerLine = 8 / kBits;
-      TakeLine(block + quad / kPerLine * kLineBytes,
-               byte + kBits * static_cast<int>(quad % kPerLine), (1u << kBits) - 1, codes + j);
-    }
-  }
-}
-
-inline void UnpackCodes(const PackedBlocks& from, size_t first_lane, size_t count, uint8_t* codes) {
-  if (!HasOneRun(from.bits)) return reference::UnpackCodes(from, first_lane, count, codes);
-  const size_t dim = from.dim;
-  Scratch<uint8_t> padded(RoundUp(dim, 32));
-  WithBits(from.bits, [&]<int kBits>() HWY_ATTR {
-    if constexpr (FirstRunBits(kBits) == kBits) {
-      for (size_t r = 0; r < count; ++r) {
-        const size_t lane = first_lane + r;
-        if (from.values) {
-          UnpackValueRow<kBits>(from.blocks + lane / kValueBlockRows * ValueBlockBytes(dim, kBits),
-                                dim, lane % kValueBlockRows, padded.data());
-        } else {
-          UnpackKeyRow<kBits>(from.blocks + lane / kKeyBlockRows * KeyBlockBytes(dim, kBits) +
-                                  4 * (lane % kKeyBlockRows),
-                              dim, padded.data());
-        }
-        std::copy_n(padded.data(), dim, codes + r * dim);
-      }
-    }
-  });
-}
-
 inline void Dequantize(const ScorePlan& plan, const uint8_t* codes, float factor, float* out) {
   if (plan.codes > 16 || !plan.int8_levels) return reference::Dequantize(plan, codes, factor, out);
   const hn::FixedTag<uint8_t, 16> d8;
@@ -307,14 +182,6 @@ inline void Dequantize(const ScorePlan& plan, const uint8_t* codes, float factor
   for (; j < plan.dim; ++j) out[j] = static_cast<float>(plan.levels[codes[j]]) * factor;
 }
 
-inline void UnpackStream(const uint8_t* stream, int bits, size_t count, uint8_t* codes) {
-  WithBits(bits, [&]<int kBits>() { UnpackStreamFixed<kBits>(stream, count, codes); });
-}
-
-inline void PackStream(const uint8_t* codes, int bits, size_t count, uint8_t* stream) {
-  WithBits(bits, [&]<int kBits>() { PackStreamFixed<kBits>(codes, count, stream); });
-}
-
 inline void EncodeRows(const EncodePlan& plan, const float* rows, size_t stride, size_t count,
                        const float* gains, const PackedBlocks& into, size_t first_lane,
                        RowSums* sums) {
@@ -330,13 +197,12 @@ inline void EncodeRows(const EncodePlan& plan, const float* rows, size_t stride,
     Rotate(plan.rotation, coordinates.data());
     ToGrid(coordinates.data(), dim, gains[r], grid.data());
     sums[r] = Codes(plan, grid.data(), codes.data());
-    if (!HasOneRun(into.bits)) {
-      reference::PackCodes(into, first_lane + r, 1, codes.data());
-      continue;
-    }
     WithBits(into.bits, [&]<int kBits>() HWY_ATTR {
-      if constexpr (FirstRunBits(kBits) == kBits)
+      if constexpr (FirstRunBits(kBits) == kBits) {
         PackRow<kBits>(into, first_lane + r, codes.data());
+      } else {
+        reference::PackCodes(into, first_lane + r, 1, codes.data());
+      }
     });
   }
 }

@@ -51,6 +51,40 @@ constexpr size_t ValueBlockBytes(size_t dim, size_t bits) {
 // A key's coordinates, padded as its query digits are: whole units of every run width.
 constexpr size_t PaddedDim(size_t dim) { return RoundUp(dim, 32); }
 
+// The bits of one value row's codes in every group's lines: (code >> right & mask) << left in each
+// 32-bit lane of the line at `offset`.
+struct ValuePiece {
+  size_t offset;
+  unsigned mask;
+  int right;
+  int left;
+};
+
+struct ValuePieces {
+  ValuePiece piece[2];
+  size_t count;
+};
+
+// Of row `row` of a block whose codes have one run.
+constexpr ValuePieces PiecesOfValueRow(int bits, size_t row) {
+  const size_t quad = row / 4;
+  const int byte = 8 * static_cast<int>(row % 4);
+  if (bits != 3) {
+    const size_t per_line = 8 / static_cast<size_t>(bits);
+    const int left = byte + bits * static_cast<int>(quad % per_line);
+    return {{{quad / per_line * kLineBytes, (1u << bits) - 1, 0, left}, {}}, 1};
+  }
+  const size_t triple = quad / 8 * 3 * kLineBytes;
+  const size_t k = quad % 8;
+  const int position = static_cast<int>(k);
+  if (k < 6) {
+    return {{{triple + k / 2 * kLineBytes, 7, 0, byte + 3 * (position % 2)}, {}}, 1};
+  }
+  return {{{triple + (k - 6) * kLineBytes, 3, 0, byte + 6},
+           {triple + 2 * kLineBytes, 1, 2, byte + position}},
+          2};
+}
+
 namespace layout_internal {
 
 inline unsigned GetRunCode(const uint8_t* run, size_t run_bits, size_t quad, size_t byte) {

@@ -149,11 +149,19 @@ inline void UnpackStreamFixed(const uint8_t* stream, size_t count, uint8_t* code
     std::copy_n(stream, count, codes);
     return;
   }
+  const auto spread = [](uint64_t word) {
+    return Spread<kBits, 8>(Spread<2 * kBits, 16>(Spread<4 * kBits, 32>(word)));
+  };
+  const uint8_t* end = stream + CeilDivide(count * kBits, 8);
   size_t j = 0;
+  // Whole words, while there are any: one put together from kBits bytes stalls.
+  for (; j + 8 <= count && end - stream >= 8; j += 8, stream += kBits) {
+    Store64(spread(Load64(stream)), codes + j);
+  }
   for (; j + 8 <= count; j += 8, stream += kBits) {
     uint64_t word = 0;
     std::memcpy(&word, stream, kBits);
-    Store64(Spread<kBits, 8>(Spread<2 * kBits, 16>(Spread<4 * kBits, 32>(word))), codes + j);
+    Store64(spread(word), codes + j);
   }
   for (size_t bit = 0; j < count; ++j) {
     unsigned code = 0;

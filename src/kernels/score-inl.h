@@ -18,7 +18,6 @@
 HWY_BEFORE_NAMESPACE();
 namespace turboquant::kernels::HWY_NAMESPACE {
 
-inline constexpr size_t kVectorBytes = 4 * kFloats;
 inline constexpr size_t kVectorsPerLine = kLineBytes / kVectorBytes;
 
 // Codes of one line unit to levels + offset, quad after quad: kUnitQuads vectors from kUnitLines

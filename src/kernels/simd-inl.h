@@ -41,6 +41,31 @@ HWY_INLINE VI16 NarrowOrdered(VI32 a, VI32 b) {
 #endif
 }
 
+inline constexpr size_t kVectorBytes = 4 * kFloats;
+inline constexpr size_t kVectorBlocks = kVectorBytes / 16;  // 128-bit blocks
+
+// 16 bytes into each block of a vector, and out of it. NEON has the low block alone.
+HWY_INLINE VU8 LoadBlocks(const uint8_t* low, const uint8_t* high) {
+#if HWY_TARGET == HWY_AVX2
+  const __m128i low_block = _mm_loadu_si128(reinterpret_cast<const __m128i*>(low));
+  const __m128i high_block = _mm_loadu_si128(reinterpret_cast<const __m128i*>(high));
+  return VU8{_mm256_inserti128_si256(_mm256_castsi128_si256(low_block), high_block, 1)};
+#else
+  (void)high;
+  return hn::LoadU(DU8(), low);
+#endif
+}
+
+HWY_INLINE void StoreBlocks(VU8 v, uint8_t* low, uint8_t* high) {
+#if HWY_TARGET == HWY_AVX2
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(low), _mm256_castsi256_si128(v.raw));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(high), _mm256_extracti128_si256(v.raw, 1));
+#else
+  (void)high;
+  hn::StoreU(v, DU8(), low);
+#endif
+}
+
 #if HWY_TARGET == HWY_AVX2
 
 // Levels are kept as level + 128, so that they are the unsigned operand.

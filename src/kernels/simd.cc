@@ -2,18 +2,22 @@
 // operations a round, codes 8 × 19 per candidate, a key store 16 words.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "src/kernels/simd.cc"
-// AVX-512 has a file of its own (avx512.cc); below AVX2 the reference serves.
-#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_SSE4 | HWY_AVX3 | HWY_AVX3_DL)
+// AVX-512 has a file of its own (avx512.cc); below AVX2 the reference serves. Arm CPUs with SVE
+// have NEON too, and the best target that is not disabled is the one that is called.
+#define HWY_DISABLED_TARGETS \
+  (HWY_SSSE3 | HWY_SSE4 | HWY_AVX3 | HWY_AVX3_DL | HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128)
 #include <hwy/foreach_target.h>
 // Behind foreach_target.h, which includes this file once per target.
 #include <hwy/highway.h>
 
 #include "src/kernels/attention-inl.h"
+#include "src/kernels/codes-inl.h"
 #include "src/kernels/encode-inl.h"
 #include "src/kernels/kernels.h"
 #include "src/kernels/query-inl.h"
 #include "src/kernels/rotate-inl.h"
 #include "src/kernels/score-inl.h"
+#include "src/kernels/stream-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace turboquant::kernels::HWY_NAMESPACE {

@@ -9,11 +9,12 @@
 
 namespace turboquant {
 
-// Keys of covariance K and queries of second moment Q; a quantizer of isotropic noise then causes an
-// error of tr(A^-1 A^-T Q) · tr(A K Aᵀ) in the inner products of mapped keys and queries. The maps
-// below make it smallest among matrices, or diagonal ones; A K Aᵀ and A^-T Q A^-1 become equal up to
-// a factor (their diagonals do). K and Q are symmetric, positive semidefinite and not zero; their
-// eigenvalues (diagonals) below 1e-9 of the largest are raised to that. The trace of A is dim.
+// Keys of covariance K and queries of second moment Q; a quantizer of isotropic noise then causes
+// an error of tr(A^-1 A^-T Q) · tr(A K Aᵀ) in the inner products of mapped keys and queries. The
+// maps below make it smallest among matrices, or diagonal ones; A K Aᵀ and A^-T Q A^-1 become equal
+// up to a factor (their diagonals do). K and Q are symmetric, positive semidefinite and not zero;
+// their eigenvalues (diagonals) below 1e-9 of the largest are raised to that. The trace of A is
+// dim.
 
 // The symmetric A with Aᵀ A ~ K^-1/2 (K^1/2 Q K^1/2)^1/2 K^-1/2; [dim × dim], ~50 dim³ operations.
 std::vector<double> BalancedMap(size_t dim, std::span<const double> key_covariance,

@@ -10,8 +10,8 @@ constexpr size_t kRows = 4;       // of the output at a time,
 constexpr size_t kDepth = 4;      // with so many rows of the right factor: 16 factors in registers
 constexpr size_t kColumns = 512;  // of both, which so stay in the first cache
 
-// out[i][j] += factors[i][0] · right[0][j] + ... in that order. No sum runs along the columns, which
-// is what lets a compiler turn them into vectors.
+// out[i][j] += factors[i][0] · right[0][j] + ... in that order. No sum runs along the columns,
+// which is what lets a compiler turn them into vectors.
 template <size_t kCount, size_t kTerms>
 void AddProducts(const float (&factors)[kRows][kDepth], const float* __restrict right,
                  size_t right_stride, size_t cols, float* __restrict out, size_t out_stride) {

@@ -175,8 +175,9 @@ SymmetricEigen DecomposeSymmetric(size_t dim, std::span<const double> matrix) {
 
   std::vector<size_t> order(dim);
   std::iota(order.begin(), order.end(), size_t{0});
-  std::stable_sort(order.begin(), order.end(),
-                   [&](size_t a, size_t b) { return t.diagonal[a] < t.diagonal[b]; });
+  std::ranges::sort(order, [&](size_t a, size_t b) {
+    return t.diagonal[a] != t.diagonal[b] ? t.diagonal[a] < t.diagonal[b] : a < b;
+  });
   SymmetricEigen eigen{std::vector<double>(dim), std::vector<double>(dim * dim)};
   for (size_t i = 0; i < dim; ++i) {
     eigen.eigenvalues[i] = t.diagonal[order[i]] * largest;

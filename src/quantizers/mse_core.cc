@@ -16,7 +16,8 @@
 namespace turboquant {
 namespace {
 
-constexpr size_t kChunkRows = 16;  // rows whose gains are computed together
+constexpr size_t kChunkRows = 16;   // encode: rows whose gains are computed together
+constexpr size_t kDecodeRows = 64;  // decode: rows whose codes are unpacked together
 
 // Growth of an unnormalised rotation: p^(rounds/2) for a power-of-two dim.
 double RotationGrowth(const MseOptions& options) {
@@ -337,9 +338,10 @@ void MseCore::DecodeLanes(const MseLanes& from, size_t first_lane, size_t count,
                           const MatrixView<float>& out) const {
   const size_t dim = options_.dim;
   const double step = rotate_back ? tables_->sigma_step / tables_->growth : tables_->sigma_step;
-  std::vector<uint8_t> codes(std::min(kChunkRows, count) * dim);
-  for (size_t done = 0; done < count; done += kChunkRows) {
-    const size_t chunk = std::min(kChunkRows, count - done);
+  std::vector<uint8_t> codes(std::min(kDecodeRows, count) * dim);
+  for (size_t done = 0, chunk = 0; done < count; done += chunk) {
+    // Whole blocks where they are: from one multiple of kDecodeRows to the next.
+    chunk = std::min(kDecodeRows - (first_lane + done) % kDecodeRows, count - done);
     kernels_->unpack_codes(from.blocks, first_lane + done, chunk, codes.data());
     for (size_t r = 0; r < chunk; ++r) {
       const size_t lane = first_lane + done + r;

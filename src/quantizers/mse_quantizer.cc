@@ -19,6 +19,52 @@ namespace {
 constexpr size_t kTaskRows = 256;   // encode: whole blocks of both tilings
 constexpr size_t kTaskBlocks = 64;  // score: key blocks
 
+// Rows of an import and their codes. Whether all are sound costs little; which is the first at
+// fault is asked only where one is.
+struct CanonicalRows {
+  const uint8_t* packed;
+  size_t row_bytes;
+  const uint8_t* codes;
+  size_t dim;
+  size_t bits_in_last;  // of codes in a row's last byte, 0 for all
+  size_t valid_codes;
+
+  bool PaddingIsZero(size_t r) const {
+    return bits_in_last == 0 || packed[(r + 1) * row_bytes - 1] >> bits_in_last == 0;
+  }
+  bool CodesAreValid(size_t count) const {
+    uint8_t largest = 0;
+    for (size_t i = 0; i < count * dim; ++i) largest = std::max(largest, codes[i]);
+    return largest < valid_codes;
+  }
+};
+
+// Of rows that are not sound; their first is row `first` to the caller.
+Error FirstFault(const CanonicalRows& rows, size_t first, std::span<const float> scales,
+                 ScaleType scale_type) {
+  for (size_t r = 0; r < scales.size(); ++r) {
+    if (!rows.PaddingIsZero(r)) {
+      return Fail(ErrorCode::kCorruptData, "codes[", first + r,
+                  "] has padding bits that are not zero")
+          .error();
+    }
+    for (size_t j = 0; j < rows.dim; ++j) {
+      const uint8_t code = rows.codes[r * rows.dim + j];
+      if (code < rows.valid_codes) continue;
+      return Fail(ErrorCode::kCorruptData, "codes[", first + r, "] has code ", int{code},
+                  " at column ", j, ", the codebook has ", rows.valid_codes)
+          .error();
+    }
+    uint16_t half;
+    float single;
+    auto done = scale_type == ScaleType::kF16
+                    ? ImportNumber("scales", first + r, scales[r], half)
+                    : ImportNumber("scales", first + r, scales[r], single);
+    if (!done) return std::move(done).error();
+  }
+  return {ErrorCode::kInternal, "sound rows were taken for corrupt"};
+}
+
 }  // namespace
 
 Result<MseQuantizer> MseQuantizer::Create(const MseOptions& options) {
@@ -108,31 +154,33 @@ Result<MseRows> MseQuantizer::ImportCanonical(std::span<const uint8_t> packed,
     return Fail(ErrorCode::kDimensionMismatch, "packed has ", packed.size(), " bytes, ",
                 scales.size(), " rows of ", row_bytes, " bytes were expected");
   }
-  const size_t dim = options().dim;
-  const unsigned code_bits_in_last =
-      static_cast<unsigned>(dim * static_cast<size_t>(options().bits) % 8);
-  const bool holes = codebook().size() < size_t{1}
-                                             << options().bits;  // code 255 of a uniform codebook
-  std::vector<uint8_t> codes(dim);
   rows.Resize(scales.size());
-  const kernels::PackedBlocks into = {rows.blocks_.data(), dim, options().bits,
-                                      tiling == Tiling::kValues};
-  for (size_t r = 0; r < scales.size(); ++r) {
-    const uint8_t* stream = packed.data() + r * row_bytes;
-    if (code_bits_in_last != 0 && stream[row_bytes - 1] >> code_bits_in_last != 0) {
-      return Fail(ErrorCode::kCorruptData, "codes[", r, "] has padding bits that are not zero");
+  constexpr size_t kChunkRows = 64;  // whole blocks of both tilings
+  const size_t dim = options().dim;
+  std::vector<uint8_t> codes(std::min(kChunkRows, scales.size()) * dim);
+  for (size_t first = 0; first < scales.size(); first += kChunkRows) {
+    const size_t count = std::min(kChunkRows, scales.size() - first);
+    const CanonicalRows chunk = {packed.data() + first * row_bytes,
+                                 row_bytes,
+                                 codes.data(),
+                                 dim,
+                                 dim * static_cast<size_t>(options().bits) % 8,
+                                 codebook().size()};
+    bool sound = true;
+    for (size_t r = 0; r < count; ++r) {
+      core_->kernels().unpack_stream(chunk.packed + r * row_bytes, options().bits, dim,
+                                     codes.data() + r * dim);
+      sound &= chunk.PaddingIsZero(r);
     }
-    core_->kernels().unpack_stream(stream, options().bits, dim, codes.data());
-    for (size_t j = 0; j < dim && holes; ++j) {
-      if (codes[j] >= codebook().size()) {
-        return Fail(ErrorCode::kCorruptData, "codes[", r, "] has code ", int{codes[j]},
-                    " at column ", j, ", the codebook has ", codebook().size());
-      }
+    if (chunk.valid_codes < size_t{1} << options().bits) sound &= chunk.CodesAreValid(count);
+    WithNumbers(rows.scale_type_, rows.scales_f16_, rows.scales_f32_, [&](auto& stored) {
+      for (size_t r = first; r < first + count; ++r) sound &= StoreExactly(scales[r], stored[r]);
+    });
+    if (!sound) {
+      return std::unexpected(
+          FirstFault(chunk, first, scales.subspan(first, count), rows.scale_type_));
     }
-    TQ_CHECK(WithNumbers(rows.scale_type_, rows.scales_f16_, rows.scales_f32_, [&](auto& stored) {
-      return ImportNumber("scales", r, scales[r], stored[r]);
-    }));
-    core_->kernels().pack_codes(into, r, 1, codes.data());
+    core_->kernels().pack_codes(LanesOf(rows).blocks, first, count, codes.data());
   }
   return rows;
 }

@@ -12,6 +12,8 @@
 namespace turboquant {
 namespace {
 
+constexpr size_t kChunkRows = 64;  // moved through a buffer of codes at once
+
 kernels::PackedBlocks View(const MseRows& rows, const uint8_t* blocks) {
   return {const_cast<uint8_t*>(blocks), rows.dim(), rows.bits(), rows.tiling() == Tiling::kValues};
 }
@@ -58,7 +60,6 @@ Result<void> MseRows::Append(const MseRows& other) {
   if (other.scale_type_ != scale_type_) {
     return Fail(ErrorCode::kInvalidArgument, "the rows to append have scales of another type");
   }
-  constexpr size_t kChunkRows = 64;
   const size_t old_size = size_;
   const size_t added = other.size_;  // before *this grows: other may be *this
   Resize(old_size + added);
@@ -124,15 +125,17 @@ Result<void> MseRows::ExportCanonical(std::span<uint8_t> packed) const {
     return Fail(ErrorCode::kDimensionMismatch, "packed has ", packed.size(), " bytes, ", size_,
                 " rows need ", size_ * CanonicalRowBytes());
   }
-  constexpr size_t kChunkRows = 64;
-  std::vector<uint8_t> codes(kChunkRows * dim_);
-  for (size_t first = 0; first < size_; first += kChunkRows) {
-    const size_t count = std::min(kChunkRows, size_ - first);
-    kernels_->unpack_codes(View(*this, blocks_.data()), front_ + first, count, codes.data());
+  std::vector<uint8_t> codes(std::min(kChunkRows, size_) * dim_);
+  for (size_t first = 0; first < size_;) {
+    // From one multiple of 64 lanes to the next: whole blocks of both tilings.
+    const size_t lane = front_ + first;
+    const size_t count = std::min(kChunkRows - lane % kChunkRows, size_ - first);
+    kernels_->unpack_codes(View(*this, blocks_.data()), lane, count, codes.data());
     for (size_t r = 0; r < count; ++r) {
       kernels_->pack_stream(codes.data() + r * dim_, bits_, dim_,
                             packed.data() + (first + r) * CanonicalRowBytes());
     }
+    first += count;
   }
   return {};
 }

@@ -4,6 +4,7 @@
 #define TURBOQUANT_SRC_QUANTIZERS_STORED_NUMBERS_H_
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -42,22 +43,33 @@ inline Result<void> StoreNumber(std::string_view rows, size_t row, std::string_v
   return {};
 }
 
-// The same for a number from outside, which must be exact and have no sign, not even that of -0:
-// no encoder writes one, and equal rows have one form. Errors: kCorruptData naming `at`.
+// A number from outside to the type of `stored`. False where it is not exact there, not finite, or
+// has a sign, be it that of -0: no encoder writes one, and equal rows have one form.
+inline bool StoreExactly(float number, uint16_t& stored) {
+  // Nearly all: positive normal halves, whose exponent and mantissa move as they are.
+  const uint32_t bits = std::bit_cast<uint32_t>(number);
+  if (bits - 0x38800000u <= 0x477FE000u - 0x38800000u && bits % 0x2000u == 0) {
+    stored = static_cast<uint16_t>((bits - 0x38000000u) >> 13);
+    return true;
+  }
+  stored = F32ToF16(number).bits;
+  return stored < 0x7C00u && NumberAt(stored) == number;
+}
+inline bool StoreExactly(float number, float& stored) {
+  stored = number;
+  return std::isfinite(number) && !std::signbit(number);
+}
+
+// The same, and what is wrong with it. Errors: kCorruptData naming `at`.
 template <class Stored>
 Result<void> ImportNumber(std::string_view name, size_t at, float number, Stored& stored) {
-  if (!(number >= 0.0f) || std::signbit(number) || std::isinf(number)) {
-    return Fail(ErrorCode::kCorruptData, name, "[", at, "] is ", static_cast<double>(number),
+  if (StoreExactly(number, stored)) return {};
+  const double shown = static_cast<double>(number);
+  if (!std::isfinite(number) || std::signbit(number)) {
+    return Fail(ErrorCode::kCorruptData, name, "[", at, "] is ", shown,
                 ", not a finite number >= 0");
   }
-  Stored narrowed{};
-  if (!StoreNumber({}, at, name, static_cast<double>(number), narrowed) ||
-      NumberAt(narrowed) != number) {
-    return Fail(ErrorCode::kCorruptData, name, "[", at, "] is ", static_cast<double>(number),
-                ", which no f16 equals");
-  }
-  stored = narrowed;
-  return {};
+  return Fail(ErrorCode::kCorruptData, name, "[", at, "] is ", shown, ", which no f16 equals");
 }
 
 // use(vector) with the vector that `type` names.

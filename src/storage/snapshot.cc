@@ -40,7 +40,7 @@ Result<Snapshot> OpenSnapshot(const SafetensorsFile& file) {
   std::set<std::string> expected;
   if (snapshot.metadata.contains("layers")) {
     TQ_CHECK(CheckOptionRules("a snapshot", kLayersRule, "", snapshot.metadata, expected));
-    snapshot.layers = *ParseDecimal(snapshot.metadata.at("layers"));
+    snapshot.layers = ParseDecimal(snapshot.metadata.at("layers"));
   }
   for (size_t layer = 0; layer < snapshot.layers.value_or(1); ++layer) {
     const SnapshotMetadata metadata_of_layer = snapshot.Of(layer);
@@ -121,7 +121,7 @@ Result<KvCache> ReadCache(const Snapshot& snapshot, size_t layer, SnapshotTensor
       return Fail(ErrorCode::kInvalidArgument, metadata.prefix(),
                   "known_key_map has other numbers in the snapshot than were expected");
     }
-    TQ_CHECK(RestoreState(metadata, tensors, std::move(key_map), KvSnapshot::StateOf(*expected)));
+    TQ_CHECK(RestoreState(metadata, tensors, key_map.get(), KvSnapshot::StateOf(*expected)));
     return std::move(*expected);
   }
   options.format.backend = backend;
@@ -134,7 +134,7 @@ Result<KvCache> ReadCache(const Snapshot& snapshot, size_t layer, SnapshotTensor
   }
   KvCache::State& state = KvSnapshot::StateOf(*cache);
   TQ_CHECK(metadata.Compare(TextsOf(state), ErrorCode::kCorruptData));  // codebooks
-  TQ_CHECK(RestoreState(metadata, tensors, std::move(key_map), state));
+  TQ_CHECK(RestoreState(metadata, tensors, key_map.get(), state));
   return cache;
 }
 

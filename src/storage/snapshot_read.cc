@@ -256,7 +256,7 @@ Result<void> ReadObserved(const SnapshotMetadata& metadata, SnapshotTensors& ten
   return Blame(name, CheckNumbers("queries", rows, {}, *state.parts().kernels, {}));
 }
 
-Result<void> TakeKeyMap(const SnapshotMetadata& metadata, std::shared_ptr<const KeyMap> key_map,
+Result<void> TakeKeyMap(const SnapshotMetadata& metadata, const KeyMap* key_map,
                         KvCache::State& state) {
   if (key_map == nullptr || state.options.known_key_map) return {};  // the state has a known one
   const KeyMapKind wanted = state.options.key_map;
@@ -272,8 +272,8 @@ Result<void> TakeKeyMap(const SnapshotMetadata& metadata, std::shared_ptr<const 
 }  // namespace
 
 Result<void> RestoreState(const SnapshotMetadata& metadata, SnapshotTensors& tensors,
-                          std::shared_ptr<const KeyMap> key_map, KvCache::State& state) {
-  TQ_CHECK(TakeKeyMap(metadata, std::move(key_map), state));
+                          const KeyMap* key_map, KvCache::State& state) {
+  TQ_CHECK(TakeKeyMap(metadata, key_map, state));
   TQ_CHECK(CheckCounts(metadata, state));
   TQ_CHECK(ReadExact(metadata, tensors, "sinks", metadata.Number("sink_tokens"), state,
                      /*to_be_packed=*/false, state.sinks));

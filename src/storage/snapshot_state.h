@@ -50,8 +50,7 @@ class SnapshotTensors {
 // Fills the state of a cache that has just been created with the options of `metadata`. `key_map`
 // is what ReadKeyMap returned. Errors: kCorruptData; the state is then of no use.
 [[nodiscard]] Result<void> RestoreState(const SnapshotMetadata& metadata, SnapshotTensors& tensors,
-                                        std::shared_ptr<const KeyMap> key_map,
-                                        KvCache::State& state);
+                                        const KeyMap* key_map, KvCache::State& state);
 
 }  // namespace turboquant
 

@@ -193,7 +193,7 @@ TEST(AttendOptionsTest, Biases) {
   }
 }
 
-TEST(AttendOptionsTest, AllTogether) {
+TEST(AttendOptionsTest, EverythingAtOnce) {
   const KvCache cache = Evicted();
   const test::Rows normal = test::NormalRows(5, cache.size(), 12);
   const Bias bias(5, cache.size(), 3, [&](size_t t, size_t k) {

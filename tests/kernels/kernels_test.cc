@@ -206,25 +206,33 @@ TEST_P(KernelsTest, DequantizeEqualsReference) {
   }
 }
 
+// From the first lane, so that whole units of every width are among the moves, and from the middle
+// of one; the last block of either tiling is partial.
 TEST_P(KernelsTest, MovesOfCodesEqualReferenceAndRoundTrip) {
   std::mt19937 generator(5);
   for (const size_t dim : kDims) {
     if (dim > 600) continue;
     for (int bits = 1; bits <= 8; ++bits) {
       const size_t rows = 70;
-      const size_t first_lane = 5;
       std::vector<uint8_t> codes(rows * dim);
       for (uint8_t& code : codes) code = static_cast<uint8_t>(generator() & ((1u << bits) - 1));
-      for (const bool values : {false, true}) {
-        const size_t bytes = values ? 2 * ValueBlockBytes(dim, bits) : 5 * KeyBlockBytes(dim, bits);
-        std::vector<uint8_t> actual(bytes, 0), expected(bytes, 0), back(codes.size() + 1, 0xEE);
-        table().pack_codes({actual.data(), dim, bits, values}, first_lane, rows, codes.data());
-        reference::PackCodes({expected.data(), dim, bits, values}, first_lane, rows, codes.data());
-        ASSERT_EQ(actual, expected) << dim << " " << bits << " " << values;
-        table().unpack_codes({actual.data(), dim, bits, values}, first_lane, rows, back.data());
-        ASSERT_EQ(back.back(), 0xEE);
-        back.pop_back();
-        ASSERT_EQ(back, codes) << dim << " " << bits << " " << values;
+      for (const size_t first_lane : {0u, 5u, 8u, 32u}) {
+        for (const bool values : {false, true}) {
+          const size_t bytes =
+              values ? 2 * ValueBlockBytes(dim, bits) : 7 * KeyBlockBytes(dim, bits);
+          // A guard behind the blocks and behind the codes, of which neither is a multiple of 64.
+          std::vector<uint8_t> actual(bytes + 1, 0), expected(bytes + 1, 0);
+          std::vector<uint8_t> back(codes.size() + 1, 0xEE);
+          actual.back() = expected.back() = 0xEE;
+          table().pack_codes({actual.data(), dim, bits, values}, first_lane, rows, codes.data());
+          reference::PackCodes({expected.data(), dim, bits, values}, first_lane, rows,
+                               codes.data());
+          ASSERT_EQ(actual, expected) << dim << " " << bits << " " << values << " " << first_lane;
+          table().unpack_codes({actual.data(), dim, bits, values}, first_lane, rows, back.data());
+          ASSERT_EQ(back.back(), 0xEE);
+          back.pop_back();
+          ASSERT_EQ(back, codes) << dim << " " << bits << " " << values << " " << first_lane;
+        }
       }
     }
   }
@@ -344,6 +352,15 @@ TEST_P(KernelsTest, ScoreKeysDoesNotOverflowAtTheExtremes) {
 TEST(KernelTablesTest, Avx512KernelsAreAmongThem) {
   if (EmulatedAvx512Kernels() == nullptr) GTEST_SKIP() << "SIMDe headers were not found";
   EXPECT_EQ(EmulatedAvx512Kernels()->backend, Backend::kAvx512);
+}
+
+// Also on CPUs that have SVE, for which there are no kernels of their own.
+TEST(KernelTablesTest, NeonKernelsAreThereOnEvery64BitArm) {
+#ifdef __aarch64__
+  EXPECT_NE(FindKernels(Backend::kNeon), nullptr);
+#else
+  EXPECT_EQ(FindKernels(Backend::kNeon), nullptr);
+#endif
 }
 
 INSTANTIATE_TEST_SUITE_P(Backends, KernelsTest, testing::ValuesIn(TestedTables()),

@@ -281,7 +281,12 @@ TEST(SnapshotFileTest, CountsAreChecked) {
   ExpectCorrupt(file, SetOption("key_map_held", "full"), {"key_map.matrix", "missing"});
   ExpectCorrupt(file, SetOption("key_map_held", "center"), {"no tensor 'key_map.scale'"});
   contradicts("key_map_held", "none", "packed tokens where none can be");
-  contradicts("observed_queries", "gap", "not awaited");
+  ExpectCorrupt(file,
+                [](EditableFile& f) {
+                  f.metadata["observed_queries"] = "held";
+                  f.metadata["observed_tokens"] = "1";
+                },
+                {"not awaited"});
   contradicts("keys.outlier_channels_held", "false", "channels are missing");
   ExpectCorrupt(file, SetOption("max_tokens", "250"), {"more tokens than max_tokens"});
   ExpectCorrupt(file, SetOption("packed_tokens", "281474976710656"), {"keys.", "shape"});

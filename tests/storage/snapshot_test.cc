@@ -217,7 +217,7 @@ TEST(SnapshotTest, ForksAreSavedAsTheyAre) {
   ExpectComesBack(cache, stream, 300, options);
 }
 
-// Queries wait for the key map, and a gap in them is not forgotten.
+// Queries wait for the key map; where those of a token are missing, none do.
 TEST(SnapshotTest, ObservedQueriesComeBack) {
   const KvCacheOptions options = SnapshotOptions();
   const TokenStream stream(options);

@@ -13,7 +13,7 @@ namespace turboquant::test {
 // `result` is an error of `code` whose message contains `culprit`.
 template <class T>
 ::testing::AssertionResult FailsWith(const Result<T>& result, ErrorCode code,
-                                   std::string_view culprit) {
+                                     std::string_view culprit) {
   if (result) return ::testing::AssertionFailure() << "the call succeeded";
   const Error& error = result.error();
   if (error.code != code || error.message.find(culprit) == std::string::npos) {
