@@ -62,6 +62,7 @@ Result<void> CacheMeasurement::Add(const ExactAttention& exact, const HeadOrigin
     row_.tokens = exact.attention_case().keys.rows;
     row_.queries = exact.attention_case().queries.rows;
     row_.threads = run.threads;
+    row_.waits_for_map = head.waits_for_map();
   }
   if (spec_.baseline) {
     TQ_CHECK(AddBaseline(exact, head, origin, run));

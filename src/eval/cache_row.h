@@ -40,6 +40,9 @@ struct CacheRow {
   size_t window = 0;
   std::string key_map;        // in effect: "none", "center", "diagonal" or "full"
   size_t key_map_tokens = 0;  // it was made from; 0: the cache's own beginning, exact until then
+  // The first 128 tokens behind the sinks are exact until there are as many: of a cache that makes
+  // its own key map, and of a baseline beside it.
+  bool waits_for_map = false;
   bool page_frames = false;
   size_t packed_tokens = 0;  // at the end of a sample
   size_t exact_tokens = 0;
@@ -87,6 +90,7 @@ void VisitFields(const CacheRow& row, Visit&& visit) {
   visit("window", row.window);
   visit("key_map", row.key_map);
   visit("key_map_tokens", row.key_map_tokens);
+  visit("waits_for_map", row.waits_for_map);
   visit("page_frames", row.page_frames);
   visit("packed_tokens", row.packed_tokens);
   visit("exact_tokens", row.exact_tokens);

@@ -36,6 +36,9 @@ class HeadCache {
   // how, is the same as if tokens had come one by one. Errors: those of KvCache::Append.
   [[nodiscard]] Result<void> FillTo(size_t tokens, const ParallelFor& parallel_for);
 
+  // Whether the cache's beginning is exact until the map is made from it.
+  bool waits_for_map() const { return map_at_ != 0; }
+
   const KvCache& cache() const { return *cache_; }
 
  private:

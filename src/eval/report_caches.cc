@@ -14,9 +14,8 @@ std::string SeriesOf(const CacheRow& row) {
   std::string name = row.method;
   if (row.method == "cache" && (row.policy == "paper" || row.policy == "peer")) name = row.policy;
   name += fmt::format(", {} + {}", row.sinks, row.window);
-  if (row.key_map == "none") return name;
-  name += ", " + row.key_map;
-  return row.key_map_tokens == 0 ? name + " (own)" : name;
+  if (row.key_map != "none") name += ", " + row.key_map;
+  return row.waits_for_map ? name + ", waiting" : name;
 }
 
 LineChart OverBytes(const CacheGroup& group, double CacheRow::* quantity, std::string_view name) {
@@ -87,13 +86,14 @@ DotChart ByPolicy(const std::vector<CacheGroup>& heads, double CacheRow::* quant
   constexpr size_t kMostHeads = 4;
   DotChart chart;
   const bool each = heads.size() <= kMostHeads;
-  for (const CacheGroup& head : heads) {
-    if (each) chart.columns.push_back(HeadLabel(*head.rows.front()));
-    for (const CacheRow* row : head.rows) {
+  for (size_t h = 0; h < heads.size(); ++h) {
+    if (each) chart.columns.push_back(HeadLabel(*heads[h].rows.front()));
+    for (const CacheRow* row : heads[h].rows) {
       const std::string name = CacheName(*row);
       auto known = std::ranges::find(chart.rows, name, &DotChart::Row::name);
       if (known == chart.rows.end()) known = chart.rows.insert(known, {name, {}});
-      known->numbers.push_back(row->*quantity);
+      known->numbers.resize(std::max(known->numbers.size(), h + 1));
+      known->numbers[h] = row->*quantity;
     }
   }
   if (each) return chart;
@@ -123,8 +123,10 @@ std::string CacheOverview(const BenchmarkResult& result) {
   output.x_label = "relative error of outputs";
   return ChartSection(
       "Caches: error by policy",
-      Figure(RenderDotChart(kl), "Attention divergence by policy",
-             "Sinks + window: exact tokens. Formats of other tools have the same ones.") +
+      Figure(
+          RenderDotChart(kl), "Attention divergence by policy",
+          "Sinks + window: exact tokens. Formats of other tools have the same ones. Waiting: the "
+          "first 128 tokens, too, are exact until a key map is made from them.") +
           Figure(RenderDotChart(output), "Output error by policy",
                  "Root mean square error of attention outputs over their root mean square."),
       "");

@@ -76,9 +76,8 @@ std::string CacheName(const CacheRow& row) {
                        WidthsName(row.key_method, row.key_bits, row.value_method, row.value_bits));
   }
   name += fmt::format(", {} + {} exact", row.sinks, row.window);
-  if (row.key_map == "none") return name;
-  name += ", " + row.key_map;
-  return row.key_map_tokens == 0 ? name + " of its own" : name;
+  if (row.key_map != "none") name += ", " + row.key_map;
+  return row.waits_for_map ? name + ", waiting" : name;
 }
 
 std::string CacheName(const AttentionRow& row) {

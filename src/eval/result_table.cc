@@ -46,9 +46,9 @@ void AppendTable(const RowGroup& group, std::string& text) {
 }
 
 std::string MapName(const CacheRow& row) {
-  if (row.key_map == "none") return "-";
-  return row.key_map_tokens == 0 ? row.key_map + " own"
-                                 : fmt::format("{} {}", row.key_map, row.key_map_tokens);
+  if (row.key_map == "none") return row.waits_for_map ? "- waits" : "-";
+  return row.waits_for_map ? row.key_map + " waits"
+                           : fmt::format("{} {}", row.key_map, row.key_map_tokens);
 }
 
 void AppendTable(const CacheGroup& group, std::string& text) {
@@ -109,7 +109,8 @@ std::string Legend(const BenchmarkResult& result) {
   }
   if (!result.cache_rows.empty()) {
     text +=
-        "Caches: key map, and the first tokens it is made from (own: the cache's own, exact until "
+        "Caches: key map, and the first tokens it is made from (waits: its own beginning, exact "
+        "until "
         "then). B/token: packed, with\nscales; mean: with the exact f32 tokens; held: all that is "
         "allocated; x f16: of the mean. kl: of attention weights,\nnats. out err: relative root "
         "mean square of attention outputs; out max: largest error over the largest output.\n";

@@ -213,8 +213,10 @@ TEST(ResultOutputTest, TablesOfCachesAndAttention) {
   EXPECT_EQ(GroupAttention(one_kind).size(), 1u);
   EXPECT_EQ(CacheName(one_kind.cache_rows[0]), "balanced K4V4, 4 + 64 exact, diagonal");
   EXPECT_EQ(CacheName(one_kind.cache_rows[2]), "q4_0, 4 + 64 exact");
-  one_kind.cache_rows[0].key_map_tokens = 0;
-  EXPECT_THAT(CacheName(one_kind.cache_rows[0]), HasSubstr("diagonal of its own"));
+  for (const size_t row : {0, 2}) {
+    one_kind.cache_rows[row].waits_for_map = true;
+    EXPECT_THAT(CacheName(one_kind.cache_rows[row]), HasSubstr(", waiting"));
+  }
 }
 
 TEST(ResultOutputTest, TheTableGroupsBySourceAndNamesWhatWasLeftOut) {
@@ -260,6 +262,10 @@ TEST(ReportTest, ChartsCachesAndAttention) {
   EXPECT_THAT(html, Not(HasSubstr("<model>")));
   EXPECT_THAT(html, Not(ContainsRegex("nan[^o]")));
   EXPECT_THAT(html, Not(HasSubstr("inf\"")));
+  // The same head twice, as when a file is given twice, is no more columns than there are.
+  BenchmarkResult twice = Mixed();
+  twice.cache_rows.push_back(twice.cache_rows[0]);
+  EXPECT_THAT(RenderReport(twice), HasSubstr("Caches: error by policy"));
   BenchmarkResult many = Mixed();  // heads
   for (uint64_t layer = 0; layer < 9; ++layer) {
     many.cache_rows.push_back(Cache("balanced", 4, 0.001));
