@@ -204,7 +204,7 @@ Result<void> AddToAll(const ExactAttention& exact, const HeadOrigin& origin, con
     if (run.progress) run.progress(label + ", cache " + name);
     Result<void> added = measurement.Add(exact, origin, run);
     if (added) continue;
-    added.error().message = "cache " + name + ": " + added.error().message;
+    added.error().message.insert(0, "cache " + name + ": ");
     return added;
   }
   return {};

@@ -24,11 +24,12 @@ void Append(std::string& svg, fmt::format_string<Parts...> format, Parts&&... pa
   fmt::format_to(std::back_inserter(svg), format, std::forward<Parts>(parts)...);
 }
 
-std::string Open(double height, const std::string& title, const std::string& description) {
+std::string Open(double width, double height, const std::string& title,
+                 const std::string& description) {
   return fmt::format(
       "<svg viewBox=\"0 0 {} {}\" role=\"img\" xmlns=\"http://www.w3.org/2000/svg\">\n"
       "<title>{}</title><desc>{}</desc>\n",
-      kWidth, height, EscapeHtml(title), EscapeHtml(description));
+      width, height, EscapeHtml(title), EscapeHtml(description));
 }
 
 // Six shapes and twelve colours, shifted against each other after each round of colours: no two of
@@ -110,9 +111,17 @@ void AppendLegendEntry(std::string& svg, const ChartSeries& series, size_t numbe
          EscapeHtml(series.name));
 }
 
+constexpr double kLetter = 7.3;  // width on average, at 13 pixels
+
+// Room for the legend, if it is wider than usual.
+double Width(const LineChart& chart) {
+  size_t longest = 0;
+  for (const ChartSeries& series : chart.series) longest = std::max(longest, series.name.size());
+  return std::max(kWidth, kLegendLeft + 40 + kLetter * static_cast<double>(longest));
+}
+
 // Room for the names of a dot chart's rows.
 double NamesWidth(const DotChart& chart) {
-  constexpr double kLetter = 7.3;  // on average, at 13 pixels
   size_t longest = 0;
   for (const DotChart::Row& row : chart.rows) longest = std::max(longest, row.name.size());
   return std::clamp(kLetter * static_cast<double>(longest) + 16.0, 200.0, 400.0);
@@ -158,7 +167,8 @@ std::string RenderLineChart(const LineChart& chart) {
   const SvgAxis x(Numbers(chart, &ChartPoint::x), chart.log_x, kPlotLeft, kPlotRight);
   const SvgAxis y(Numbers(chart, &ChartPoint::y), chart.log_y, kPlotBottom, kPlotTop);
   const double legend_end = kPlotTop + 20 * static_cast<double>(chart.series.size());
-  std::string svg = Open(std::max(kHeight, legend_end), chart.title, chart.description);
+  std::string svg =
+      Open(Width(chart), std::max(kHeight, legend_end), chart.title, chart.description);
   AppendAxes(svg, x, y, chart);
   for (size_t i = 0; i < chart.series.size(); ++i) {
     const ChartSeries& series = chart.series[i];
@@ -183,7 +193,7 @@ std::string RenderDotChart(const DotChart& chart) {
   }
   const double names = NamesWidth(chart);
   const SvgAxis axis(numbers, true, names, kWidth - 20);
-  std::string svg = Open(bottom + 50, chart.title, chart.description);
+  std::string svg = Open(kWidth, bottom + 50, chart.title, chart.description);
   for (const SvgAxis::Tick& tick : axis.ticks()) {
     const double at = axis.Position(tick.number);
     Append(svg, "<path class=\"grid\" d=\"M{:.1f} {}V{}\"/>", at, kTop, bottom);

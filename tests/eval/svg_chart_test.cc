@@ -52,6 +52,14 @@ TEST(SvgChartTest, DrawsLinesMarkersAndGuides) {
   EXPECT_TRUE(svg.ends_with("</svg>\n"));
 }
 
+TEST(SvgChartTest, LongNamesHaveRoom) {
+  LineChart chart;
+  chart.series = {{std::string(20, 'n'), SeriesStyle::kLine, {{1, 1, ""}}}};
+  EXPECT_THAT(RenderLineChart(chart), HasSubstr("viewBox=\"0 0 760 "));
+  chart.series[0].name = std::string(40, 'n');
+  EXPECT_THAT(RenderLineChart(chart), HasSubstr("viewBox=\"0 0 892 "));
+}
+
 TEST(SvgChartTest, DotChartsHaveAMarkerForEachPositiveNumber) {
   DotChart chart;
   chart.columns = {"encode", "decode"};
