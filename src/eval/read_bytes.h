@@ -8,7 +8,15 @@
 namespace turboquant::eval {
 
 // A clone for each x86-64 level, chosen at run time: the floor gets the same CPU as the kernels.
-#if defined(__x86_64__)
+// Not under ThreadSanitizer, whose run-time library is not there yet when the loader chooses.
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define TQ_THREAD_SANITIZER
+#endif
+#elif defined(__SANITIZE_THREAD__)
+#define TQ_THREAD_SANITIZER
+#endif
+#if defined(__x86_64__) && !defined(TQ_THREAD_SANITIZER)
 #define TQ_CPU_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else
 #define TQ_CPU_CLONES
