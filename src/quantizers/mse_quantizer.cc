@@ -279,8 +279,8 @@ void MseQuantizer::ScoreBlocks(const MseQueries& queries, const MseRows& encoded
   const auto score = [&](size_t block, size_t blocks, float* out, size_t stride) {
     const kernels::RowScales scales = {f16 ? encoded.scales_f16_.data() + block * kRows : nullptr,
                                        f16 ? nullptr : encoded.scales_f32_.data() + block * kRows};
-    core_->kernels().score_keys(core_->score_plan(), encoded.blocks_.data() + block * block_bytes,
-                                blocks, scales, digits, out, stride);
+    const uint8_t* bytes = encoded.blocks_.data() + block * block_bytes;
+    core_->kernels().score_keys(core_->score_plan(), {bytes, blocks}, scales, digits, out, stride);
   };
   const size_t begin = encoded.front_;  // lanes of real rows
   const size_t end = encoded.front_ + encoded.size_;
