@@ -237,6 +237,16 @@ TQ_INLINE __m512 LoadExact(const ExactRows& rows, size_t t, size_t j, __mmask16 
         _mm256_maskz_loadu_epi16(mask, static_cast<const uint16_t*>(rows.rows) + at));
 }
 
+// The hardware does not foresee columns of rows, nor the next page of memory.
+constexpr size_t kExactAhead = 16;
+
+template <ExactType kType>
+TQ_INLINE void PrefetchExact(const ExactRows& rows, size_t t, size_t j) {
+  constexpr size_t kBytes = kType == ExactType::kF32 ? 4 : 2;
+  if (j * kBytes % kLineBytes != 0) return;
+  __builtin_prefetch(static_cast<const uint8_t*>(rows.rows) + (t * rows.stride + j) * kBytes);
+}
+
 // kTokens rows at a time: more sums in flight, and a query is loaded once for all of them.
 template <ExactType kType, size_t kQueries, size_t kTokens>
 TQ_INLINE void ScoreExactTokens(const ExactRows& rows, size_t t, const float* query,
@@ -249,7 +259,10 @@ TQ_INLINE void ScoreExactTokens(const ExactRows& rows, size_t t, const float* qu
   for (size_t j = 0; j < rows.dim; j += 16) {
     const __mmask16 mask = FloatsBelow(rows.dim - j);
     __m512 row[kTokens];
-    for (size_t i = 0; i < kTokens; ++i) row[i] = LoadExact<kType>(rows, t + i, j, mask);
+    for (size_t i = 0; i < kTokens; ++i) {
+      PrefetchExact<kType>(rows, t + i + kExactAhead, j);
+      row[i] = LoadExact<kType>(rows, t + i, j, mask);
+    }
 #pragma GCC unroll 8
     for (size_t q = 0; q < kQueries; ++q) {
       const __m512 x = _mm512_maskz_loadu_ps(mask, query + q * query_stride + j);
@@ -290,6 +303,7 @@ void AccumulateExactQueries(const ExactRows& rows, size_t count, const float* we
     for (size_t t = 0; t < count; ++t) {
       __m512 row[kVectors];
       for (size_t v = 0; v < kVectors; ++v) {
+        PrefetchExact<kType>(rows, t + kExactAhead, j + 16 * v);
         row[v] =
             mask[v] == 0 ? _mm512_setzero_ps() : LoadExact<kType>(rows, t, j + 16 * v, mask[v]);
       }

@@ -55,25 +55,42 @@ TQ_INLINE void Butterfly(__m512& a, __m512& b) {
   a = sum;
 }
 
-// Flips signs (masks may be null), then all strides; count is a power of two >= 16. The outer
-// strides run in groups of up to eight vectors.
-void Butterflies(const uint32_t* masks, size_t count, float* x) {
-  const size_t group = std::min<size_t>(count / 16, 8);  // neighbouring vectors held at once
-  __m512 v[8];
-  for (size_t j = 0; j < count; j += 16 * group) {
-    for (size_t i = 0; i < group; ++i) {
+// Flips signs (masks may be null), then all strides inside each group of kGroup vectors.
+template <size_t kGroup>
+TQ_INLINE void GroupButterflies(const uint32_t* masks, size_t count, float* x) {
+  for (size_t j = 0; j < count; j += 16 * kGroup) {
+    __m512 v[kGroup];
+#pragma GCC unroll 8
+    for (size_t i = 0; i < kGroup; ++i) {
       v[i] = _mm512_loadu_ps(x + j + 16 * i);
       if (masks != nullptr) v[i] = FlipSigns(v[i], _mm512_loadu_si512(masks + j + 16 * i));
       v[i] = ButterfliesInside(v[i]);
     }
-    for (size_t stride = 1; stride < group; stride *= 2) {
-      for (size_t i = 0; i < group; ++i) {
+#pragma GCC unroll 3
+    for (size_t stride = 1; stride < kGroup; stride *= 2) {
+#pragma GCC unroll 8
+      for (size_t i = 0; i < kGroup; ++i) {
         if (!(i & stride)) Butterfly(v[i], v[i + stride]);
       }
     }
-    for (size_t i = 0; i < group; ++i) _mm512_storeu_ps(x + j + 16 * i, v[i]);
+#pragma GCC unroll 8
+    for (size_t i = 0; i < kGroup; ++i) _mm512_storeu_ps(x + j + 16 * i, v[i]);
   }
-  for (size_t stride = 16 * group; stride < count; stride *= 2) {
+}
+
+// The same over all strides; count is a power of two >= 16.
+void Butterflies(const uint32_t* masks, size_t count, float* x) {
+  switch (count) {
+    case 16:
+      return GroupButterflies<1>(masks, count, x);
+    case 32:
+      return GroupButterflies<2>(masks, count, x);
+    case 64:
+      return GroupButterflies<4>(masks, count, x);
+    default:
+      GroupButterflies<8>(masks, count, x);
+  }
+  for (size_t stride = 128; stride < count; stride *= 2) {
     for (size_t j = 0; j < count; j += 2 * stride) {
       for (size_t i = j; i < j + stride; i += 16) {
         __m512 a = _mm512_loadu_ps(x + i);

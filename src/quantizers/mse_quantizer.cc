@@ -268,6 +268,10 @@ Result<void> MseQuantizer::Score(const MseQueries& queries, const MseRows& encod
   return {};
 }
 
+// How far rows are read before they are scored: a second level of cache away, and past the end of a
+// page of memory, which the hardware does not read ahead of.
+constexpr size_t kAheadBytes = 8192;
+
 void MseQuantizer::ScoreBlocks(const MseQueries& queries, const MseRows& encoded, size_t first,
                                size_t count, const MatrixView<float>& scores) const {
   constexpr size_t kRows = kernels::kKeyBlockRows;
@@ -280,7 +284,11 @@ void MseQuantizer::ScoreBlocks(const MseQueries& queries, const MseRows& encoded
     const kernels::RowScales scales = {f16 ? encoded.scales_f16_.data() + block * kRows : nullptr,
                                        f16 ? nullptr : encoded.scales_f32_.data() + block * kRows};
     const uint8_t* bytes = encoded.blocks_.data() + block * block_bytes;
-    core_->kernels().score_keys(core_->score_plan(), {bytes, blocks}, scales, digits, out, stride);
+    kernels::ReadAhead ahead;
+    if (blocks * block_bytes > kAheadBytes)
+      ahead = {bytes + kAheadBytes, blocks * block_bytes - kAheadBytes};
+    core_->kernels().score_keys(core_->score_plan(), {bytes, blocks, ahead}, scales, digits, out,
+                                stride);
   };
   const size_t begin = encoded.front_;  // lanes of real rows
   const size_t end = encoded.front_ + encoded.size_;
