@@ -13,7 +13,7 @@ from turboquant_tools.export_gguf import export_gguf
 CORPUS = [
     "The quick brown fox jumps over the lazy dog. The dog doesn't mind; it's only 7 o'clock!",
     "In 2024 we've counted 1234567 foxes,  of which 99.5% WEREN'T brown.\n\n\tThey'd jumped...\r\n",
-    "Zwölf Boxkämpfer jagen Viktor quer über den großen Sylter Deich — schön, oder?",
+    "Zwölf Boxkämpfer jagen Viktor quer über den großen Sylter Deich — schön, ja?",
     "Съешь же ещё этих мягких французских булок, да выпей чаю. 敏捷的棕色狐狸跳过懒狗。",
     "def f(x):\n    return x**2  # squares\n\nclass A:\n        pass\n",
     "e\u0301 is é decomposed; ＡＢＣ are wide; 👩‍👩‍👧 is a family; \u00a0 is no space, nor \u3000.",

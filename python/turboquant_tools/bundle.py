@@ -55,19 +55,14 @@ def write_json(path, content, indent=1):
         file.write("\n")
 
 
-def write_settings(folder, spec, positions, roles, chat_template, tokens):
-    """config.json, generation_config.json and tokenizer_config.json. roles: id of bos, eos, pad, unk
-    and eot; tokens: their texts by role."""
-    ends = [roles[role] for role in ("eos", "eot") if role in roles]
-    ends = list(dict.fromkeys(ends))
-    generation = {"bos_token_id": roles.get("bos"), "eos_token_id": ends if len(ends) > 1 else
-                  (ends[0] if ends else None), "pad_token_id": roles.get("pad")}
+def write_settings(folder, spec, positions, generation, tokens, chat_template):
+    """config.json, generation_config.json and tokenizer_config.json. generation: bos_token_id,
+    eos_token_id (a number or several) and pad_token_id; tokens: texts of bos, eos, pad and unk."""
     write_json(folder / "config.json", config_json(spec, positions) | generation)
     write_json(folder / "generation_config.json", generation)
     tokenizer = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": positions,
                  "clean_up_tokenization_spaces": False}
-    tokenizer |= {f"{role}_token": tokens[role] for role in ("bos", "eos", "pad", "unk")
-                  if role in tokens}
+    tokenizer |= {f"{role}_token": token for role, token in tokens.items()}
     if chat_template is not None:
         tokenizer["chat_template"] = chat_template
     write_json(folder / "tokenizer_config.json", tokenizer)

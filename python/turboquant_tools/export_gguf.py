@@ -46,23 +46,27 @@ def bounded_positions(spec, positions):
 
 def _write_decoder(folder, file, spec, positions):
     weights = GgufWeights(file, spec)
-    bar = progress_bar(len(spec.tensor_shapes()), "export", "tensors")
+    with progress_bar(len(spec.tensor_shapes()), "export", "tensors") as bar:
 
-    def load(name):
-        bar.update(1)
-        return weights.load(name)
+        def load(name):
+            bar.update(1)
+            return weights.load(name)
 
-    try:
         write_decoder(folder, spec, load, positions)
-    finally:
-        bar.close()
 
 
 def _write_settings(folder, file, spec, positions):
-    tokens = file.list_of("tokenizer.ggml.tokens", str)
+    texts = file.list_of("tokenizer.ggml.tokens", str)
     roles = special_tokens(file)
-    write_settings(folder, spec, positions, roles, file.text("tokenizer.chat_template", None),
-                   {role: tokens[number] for role, number in roles.items()})
+    ends = list(dict.fromkeys(roles[role] for role in ("eos", "eot") if role in roles))
+    generation = {
+        "bos_token_id": roles.get("bos"),
+        "eos_token_id": ends if len(ends) > 1 else next(iter(ends), None),
+        "pad_token_id": roles.get("pad"),
+    }
+    tokens = {role: texts[number] for role, number in roles.items() if role != "eot"}
+    write_settings(folder, spec, positions, generation, tokens,
+                   file.text("tokenizer.chat_template", None))
 
 
 def _sha256(path):
