@@ -204,6 +204,9 @@ BROKEN = {
                        "tensor 'blk.1.ffn_up.weight' is missing"),
     "missing bias": ({}, lambda all: renamed(all, "blk.1.attn_k.bias", "blk.1.gone.bias"),
                      "tensor 'blk.1.attn_k.bias' is missing"),
+    "no bias at all": ({}, lambda all: {name: tensor for name, tensor in all.items()
+                                        if not name.endswith(".bias")},
+                       "tensor 'blk.0.attn_[qkv].bias' is missing"),
     "wrong shape": ({}, lambda all: all | {"blk.0.attn_k.weight": np.zeros((32, 16), np.float32)},
                     r"'blk.0.attn_k.weight' has shape \[32, 16\], must be \[16, 32\]"),
     "unknown tensor": ({}, lambda all: all | {"blk.0.ffn_gate_inp.weight": np.zeros((2, 2), "f4")},

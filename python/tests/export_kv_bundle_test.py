@@ -65,6 +65,17 @@ def test_several_heads_of_several_layers(exported, tmp_path, capsys):
     assert "layer" not in metadata
 
 
+def test_all_layers_and_heads(exported, tmp_path):
+    assert exported("gemma3", "--text", "TEXT", "--layers", "0,1,2", "--heads", "all",
+                    "--max-tokens", "5")[1] == 0
+    tensors, _ = read_trace(tmp_path / "out" / "kv.st")
+    assert {name.rsplit(".", 1)[0] for name in tensors} == {
+        f"layers.{layer}.heads.{head}" for layer in range(3) for head in range(2)}
+    assert exported("llama", "--text", "TEXT", "--layers", "all", "--max-tokens", "5")[1] == 0
+    tensors, _ = read_trace(tmp_path / "out" / "kv.st")
+    assert "layers.1.heads.0.keys" in tensors
+
+
 def test_before_the_rotary_embedding(exported, tmp_path):
     decoder, code = exported("qwen2", "--text", "TEXT", "--layers", "0", "--heads", "1", "--rope",
                              "pre", "--max-tokens", "20", "--max-samples", "1", "--query-stride", "1",

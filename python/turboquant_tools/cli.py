@@ -78,8 +78,8 @@ def _add_export_kv(commands):
     text.add_argument("--text", type=pathlib.Path, metavar="FILE",
                       help="one text, cut into samples of --max-tokens")
     command.add_argument("--output", type=pathlib.Path, required=True, metavar="TRACE.safetensors")
-    command.add_argument("--layers", type=_numbers, default=(0,), metavar="L,L,...")
-    command.add_argument("--heads", type=_numbers, default=(0,), metavar="H,H,...",
+    command.add_argument("--layers", type=_numbers, default=(0,), metavar="L,L,...|all")
+    command.add_argument("--heads", type=_numbers, default=(0,), metavar="H,H,...|all",
                          help="KV heads")
     command.add_argument("--rope", choices=("pre", "post"), default="post",
                          help="keys and queries before or behind the rotary embedding")
@@ -98,6 +98,9 @@ def _add_export_kv(commands):
 
 
 def _numbers(text):
+    """Numbers, each once; None for all."""
+    if text == "all":
+        return None
     return tuple(dict.fromkeys(int(number) for number in text.split(",")))
 
 
@@ -168,7 +171,9 @@ def _run_export_kv(options):
         prompts = export.read_prompts(options.prompts)
         samples = export.samples_of_prompts(source, prompts, options.max_tokens,
                                             options.max_samples)
-    choice = export.KvChoice(layers=options.layers, heads=options.heads, rope=options.rope,
+    layers = tuple(range(source.layers)) if options.layers is None else options.layers
+    heads = tuple(range(source.kv_heads)) if options.heads is None else options.heads
+    choice = export.KvChoice(layers=layers, heads=heads, rope=options.rope,
                              query_stride=options.query_stride,
                              first_query_head_only=options.query_heads == "first")
     suite = options.suite or (options.text or options.prompts).stem
