@@ -23,7 +23,8 @@ class BundleSession:
         ids = np.atleast_2d(np.asarray(ids, np.int64))
         batch, tokens = ids.shape
         if past is None:
-            past = [np.zeros((batch, self.kv_heads, 0, self.head_dim), np.float32)] * 2 * self.layers
+            empty = np.zeros((batch, self.kv_heads, 0, self.head_dim), np.float32)
+            past = [empty] * 2 * self.layers
         before = past[0].shape[2]
         every = np.tile(np.arange(before, before + tokens, dtype=np.int64), (batch, 1))
         feed = {

@@ -214,18 +214,18 @@ BROKEN = {
     "not finite": ({}, lambda all: all | {"output_norm.weight": np.full(32, np.nan, np.float32)},
                    "'output_norm.weight' has 32 numbers that are not finite"),
     "missing metadata": ({"{}.block_count": None}, None, "metadata 'qwen2.block_count' is missing"),
-    "text for number": ({"{}.block_count": "two"}, None, "'qwen2.block_count' is 'two', not a whole"),
+    "text for number": ({"{}.block_count": "two"}, None, "'qwen2.block_count' is 'two', not a"),
     "no heads": ({"{}.attention.head_count": 0}, None, "head_count' is 0, must be 1 or more"),
     "too many layers": ({"{}.block_count": 3}, None, "'blk.2.attn_norm.weight' is missing|blk.2"),
     "absurd layers": ({"{}.block_count": 2**31}, None, "2147483648 layers, but there are only"),
-    "heads that do not divide": ({"{}.attention.head_count_kv": 3}, None, "no multiple of 3 KV heads"),
+    "heads that do not divide": ({"{}.attention.head_count_kv": 3}, None, "no multiple of 3 KV"),
     "unknown scaling": ({"{}.rope.scaling.type": "yarn"}, None, "is scaled by 'yarn'"),
     "odd rotary dims": ({"{}.rope.dimension_count": 5}, None, "of 5 dims, must be even"),
     "unknown cut": ({"tokenizer.ggml.pre": "martian"}, None, "by 'martian'; supported are gpt-2"),
     "unknown tokenizer": ({"tokenizer.ggml.model": "bert"}, None, "tokenizer of kind 'bert'"),
     "too few tokens": ({"tokenizer.ggml.tokens": ["a", "b"]}, None, "2 tokens of 259 types"),
     "impossible merge": ({"tokenizer.ggml.merges": ["a z"]}, None, "merge 'a z' is not of two"),
-    "special token": ({"tokenizer.ggml.eos_token_id": 999}, None, "is 999, but there are 259 tokens"),
+    "special token": ({"tokenizer.ggml.eos_token_id": 999}, None, "is 999, but there are 259"),
 }
 
 

@@ -27,7 +27,8 @@ def fixture_exported(tmp_path):
         bundle = tmp_path / "bundle"
         export_gguf(write_tiny(tmp_path / "tiny.gguf", decoder), bundle, replace=True)
         (tmp_path / f"text{suffix}").write_text(text, encoding="utf-8")
-        code = main(["export-kv", "--bundle", str(bundle), "--output", str(tmp_path / "out" / "kv.st"),
+        output = str(tmp_path / "out" / "kv.st")
+        code = main(["export-kv", "--bundle", str(bundle), "--output", output,
                      *(str(tmp_path / f"text{suffix}") if part == "TEXT" else part
                        for part in options)])
         return decoder, code
@@ -58,8 +59,9 @@ def test_several_heads_of_several_layers(exported, tmp_path, capsys):
                 asked = queries[2 * head:2 * head + 2, [0, 4, 8, 9]].reshape(8, -1)
                 np.testing.assert_allclose(tensors[prefix + "queries"][sample], asked, atol=ATOL)
                 assert tensors[prefix + "query_positions"][sample].tolist() == [0, 4, 8, 9] * 2
-    for key, text in {"model": "tiny llama", "suite": "foxes", "rope": "post", "rope_theta": "10000",
-                      "rope_pairing": "half", "rotary_dim": "8", "first_position": "0",
+    for key, text in {"model": "tiny llama", "suite": "foxes", "rope": "post",
+                      "rope_theta": "10000", "rope_pairing": "half", "rotary_dim": "8",
+                      "first_position": "0",
                       "format": "turboquant.trace", "format_version": "1"}.items():
         assert metadata[key] == text
     assert "layer" not in metadata
@@ -78,8 +80,8 @@ def test_all_layers_and_heads(exported, tmp_path):
 
 def test_before_the_rotary_embedding(exported, tmp_path):
     decoder, code = exported("qwen2", "--text", "TEXT", "--layers", "0", "--heads", "1", "--rope",
-                             "pre", "--max-tokens", "20", "--max-samples", "1", "--query-stride", "1",
-                             "--query-heads", "first")
+                             "pre", "--max-tokens", "20", "--max-samples", "1", "--query-stride",
+                             "1", "--query-heads", "first")
     assert code == 0
     tensors, metadata = read_trace(tmp_path / "out" / "kv.st")
     assert metadata["rope"] == "pre" and (metadata["layer"], metadata["head"]) == ("0", "1")
@@ -103,7 +105,8 @@ def test_prompts_of_several_lengths_have_a_file_each(exported, tmp_path, capsys)
     names = [f"{tmp_path}/out/kv-{tokens}.st" for tokens in (3, 5)]  # "ab" is one token
     assert capsys.readouterr().out.split() == names
     short, _ = read_trace(tmp_path / "out" / "kv-3.st")
-    assert short["keys"].shape == (2, 3, 8) and short["query_positions"].tolist() == [[0, 2] * 2] * 2
+    assert short["keys"].shape == (2, 3, 8)
+    assert short["query_positions"].tolist() == [[0, 2] * 2] * 2
     for sample, prompt in enumerate(("fox", "the")):
         keys = forward(decoder, ids_of(prompt))[1][0][0]
         np.testing.assert_allclose(short["keys"][sample], keys[0], atol=ATOL)

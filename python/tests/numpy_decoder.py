@@ -19,7 +19,8 @@ def forward(decoder, ids):
     for layer in range(decoder.layers):
         part = {name.split(".", 2)[2]: weight for name, weight in weights.items()
                 if name.startswith(f"layers.{layer}.")}
-        attended, heads = _attention(decoder, layer, part, _norm(states, part["attention_norm.weight"]))
+        normed = _norm(states, part["attention_norm.weight"])
+        attended, heads = _attention(decoder, layer, part, normed)
         seen.append(heads)
         if is_gemma:
             attended = _norm(attended, part["post_attention_norm.weight"])

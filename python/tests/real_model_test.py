@@ -24,7 +24,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 PRESET = "smollm2-135m-instruct"
 LANGUAGES = ["Съешь же ещё этих мягких французских булок, да выпей чаю.", "敏捷的棕色狐狸跳过懒狗。",
              "Zwölf Boxkämpfer jagen Viktor quer über den großen Sylter Deich", "👩‍👩‍👧 e\u0301 ＡＢＣ",
-             "<|im_start|>user\nWhat's 12345 + 678?<|im_end|>\n<|im_start|>assistant\n", " ", "\t\n\r\n"]
+             "<|im_start|>user\nWhat's 12345 + 678?<|im_end|>\n<|im_start|>assistant\n", " ",
+             "\t\n\r\n"]
 
 
 @pytest.fixture(scope="module", name="bundle")
@@ -39,7 +40,7 @@ def fixture_tokenizer(bundle):
 
 @pytest.fixture(scope="module", name="model")
 def fixture_model(bundle):
-    """LlamaForCausalLM of the bundle's config.json, with the weights that transformers dequantizes."""
+    """LlamaForCausalLM of the bundle's config.json, with weights that transformers dequantizes."""
     path = packaged_gguf(PRESET)
     read = transformers.AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name,
                                                              dtype=torch.float32)

@@ -1,7 +1,7 @@
-"""Random decoders of a few thousand weights, and the GGUF files that a converter would make of them.
+"""Random decoders of a few thousand weights, and the GGUF files that converters would make of them.
 
-Weights are in the order of Hugging Face's classes: linear maps [out, in], rotary coordinate i turning
-with i + head_dim / 2.
+Weights are in the order of Hugging Face's classes: linear maps [out, in], rotary coordinate i
+turning with i + head_dim / 2.
 """
 
 import math

@@ -15,6 +15,7 @@ CORPUS = [
     "In 2024 we've counted 1234567 foxes,  of which 99.5% WEREN'T brown.\n\n\tThey'd jumped...\r\n",
     "Zwölf Boxkämpfer jagen Viktor quer über den großen Sylter Deich — schön, ja?",
     "Съешь же ещё этих мягких французских булок, да выпей чаю. 敏捷的棕色狐狸跳过懒狗。",
+    "a =    8;\nb =    16;\nc =   5x + ½;\n" * 3,  # spaces before digits
     "def f(x):\n    return x**2  # squares\n\nclass A:\n        pass\n",
     "e\u0301 is é decomposed; ＡＢＣ are wide; 👩‍👩‍👧 is a family; \u00a0 is no space, nor \u3000.",
     "  leading and trailing  ", "", " ", "\n", "a", "<|begin|>hello<|end|> world",
@@ -91,7 +92,7 @@ def test_byte_level_equals_the_library(tmp_path, cut):
 
 def test_begin_and_end_are_added_when_the_file_says_so(tmp_path):
     metadata = byte_level_metadata(trained_byte_level("llama-bpe"), "llama-bpe")
-    usual = exported_tokenizer(tmp_path, metadata)  # llama-bpe has a beginning unless told otherwise
+    usual = exported_tokenizer(tmp_path, metadata)  # llama-bpe has a beginning unless told not to
     bare = usual.encode("fox", add_special_tokens=False).ids
     assert usual.encode("fox").ids == [0, *bare]
     assert usual.encode("fox", "fox").ids == [0, *bare, 0, *bare]

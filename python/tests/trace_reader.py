@@ -24,7 +24,8 @@ def read_trace(path):
         assert begin == covered
         covered = end
         assert metadata[f"crc32.{name}"] == f"{zlib.crc32(body[begin:end]):08x}"
-        tensors[name] = np.frombuffer(body[begin:end], DTYPES[entry["dtype"]]).reshape(entry["shape"])
+        flat = np.frombuffer(body[begin:end], DTYPES[entry["dtype"]])
+        tensors[name] = flat.reshape(entry["shape"])
     assert covered == len(body)
     assert metadata["header_crc32"] == header_checksum(table, metadata)
     return tensors, metadata

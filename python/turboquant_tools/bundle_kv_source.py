@@ -27,7 +27,8 @@ class BundleSource:
             raise ToolError(f"{folder} is not a bundle that runs: {error}") from error
         outputs = {output.name: output.shape for output in self._session.get_outputs()}
         if "query.0" not in outputs:
-            raise ToolError(f"{folder} has no outputs query.<layer>; export it with turboquant-tools")
+            raise ToolError(f"{folder} has no outputs query.<layer>: turboquant-tools exports "
+                            f"bundles that do")
         caches = [value for value in self._session.get_inputs()
                   if value.name.startswith("past_key_values.")]
         self._empty = {value.name: np.zeros((1, value.shape[1], 0, value.shape[3]), np.float32)

@@ -1,10 +1,10 @@
 """A decoder as an ONNX graph with an explicit KV cache, of plain operators.
 
 Inputs input_ids [batch, seq], attention_mask [batch, past + seq], position_ids [batch, seq] and
-past_key_values.<i>.key|value [batch, kv_heads, past, head_dim]; outputs logits [batch, seq, vocabulary],
-present.<i>.key|value [batch, kv_heads, past + seq, head_dim], and query.<i> [batch, query_heads, seq,
-head_dim], which a runtime computes in any case and copies only for who asks. Keys and queries are
-taken behind the rotary embedding, queries before they are scaled.
+past_key_values.<i>.key|value [batch, kv_heads, past, head_dim]; outputs logits [batch, seq,
+vocabulary], present.<i>.key|value [batch, kv_heads, past + seq, head_dim], and query.<i> [batch,
+query_heads, seq, head_dim], which a runtime computes in any case and copies only for who asks. Keys
+and queries are taken behind the rotary embedding, queries before they are scaled.
 """
 
 import math
@@ -121,8 +121,8 @@ class _Decoder:
         if self.spec.norm == "layer":
             return op("LayerNormalization", states, weight, self._weight(f"{name}.bias"), axis=-1,
                       epsilon=self.spec.epsilon)
-        square = op("ReduceMean", op("Mul", states, states), axes=[-1], keepdims=1)
-        root = op("Sqrt", op("Add", square, graph.real(self.spec.epsilon)))
+        square = op("ReduceMean", op("Pow", states, graph.real(2.0)), axes=[-1], keepdims=1)
+        root = op("Sqrt", op("Add", square, graph.real(self.spec.epsilon)))  # runtimes fuse these
         return op("Mul", op("Div", states, root), weight)
 
     def _linear(self, states, name):
@@ -211,7 +211,7 @@ class _Decoder:
     # The ends.
 
     def _head(self, states):
-        """A tied head reads the embedding's own rows (transB), so that they stand in the file once."""
+        """A tied head reads the embedding's own rows (transB): they stand in the file once."""
         spec, graph, op = self.spec, self.graph, self.graph.op
         head = "embedding.weight" if spec.tied_head else self._weight("head.weight")
         rows = op("Reshape", states, graph.integers(-1, spec.hidden))

@@ -10,7 +10,7 @@ LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down
 
 @dataclass(frozen=True)
 class DecoderSpec:
-    """Sizes and switches of a decoder. Its weights have one set of names, those of tensor_shapes()."""
+    """Sizes and switches of a decoder, whose weights have the names of tensor_shapes()."""
 
     model_type: str  # of config.json
     architecture: str  # the class that Hugging Face gives such a model
@@ -47,7 +47,7 @@ class DecoderSpec:
         return self.head_dim**-0.5 if self.query_scale is None else self.query_scale
 
     def layer_shapes(self):
-        """Shapes of a layer's tensors by their names below "layers.<i>."; linear maps are [out, in]."""
+        """Shapes of a layer's tensors by name below "layers.<i>."; linear maps are [out, in]."""
         hidden, kv_width = self.hidden, self.kv_heads * self.head_dim
         query_width = self.query_heads * self.head_dim
         linears = {

@@ -4,8 +4,8 @@ import dataclasses
 import hashlib
 import pathlib
 
-from turboquant_tools.bundle import new_folder, write_decoder, write_json, write_manifest, \
-    write_settings
+from turboquant_tools.bundle import (new_folder, write_decoder, write_json, write_manifest,
+                                     write_settings)
 from turboquant_tools.errors import ToolError
 from turboquant_tools.gguf_decoder import GgufWeights, read_spec
 from turboquant_tools.gguf_file import GgufFile

@@ -1,7 +1,7 @@
 """Keys, values and queries of chosen layers and heads over a text -> trace files.
 
-A source is a HuggingFaceSource or a BundleSource. A trace holds samples of one length, so each length
-has a file of its own.
+A source is a HuggingFaceSource or a BundleSource. A trace holds samples of one length, so each
+length has a file of its own.
 """
 
 import json
@@ -148,5 +148,5 @@ def _turned_back(rope, rows):
     cosines, sines = rope.tables(rows.shape[1])
     half = rope.rotary_dim // 2
     first, second, rest = rows[..., :half], rows[..., half:2 * half], rows[..., 2 * half:]
-    return np.concatenate([first * cosines + second * sines, second * cosines - first * sines, rest],
-                          axis=-1)
+    turned = (first * cosines + second * sines, second * cosines - first * sines)
+    return np.concatenate([*turned, rest], axis=-1)

@@ -54,7 +54,8 @@ class GgufFile:
     def real(self, key, default=_REQUIRED):
         number = self._checked(key, default, (int, float), "a number")
         if number is not default and not (np.isfinite(number) and number > 0):
-            raise ToolError(f"{self.path}: metadata '{key}' is {number}, not a finite number above 0")
+            raise ToolError(f"{self.path}: metadata '{key}' is {number}, "
+                            f"not a finite number above 0")
         return number if number is default else float(number)
 
     def integer(self, key, default=_REQUIRED, least=1):
@@ -66,7 +67,8 @@ class GgufFile:
     def list_of(self, key, kind, default=_REQUIRED):
         contents = self._checked(key, default, (list,), "a list")
         if contents is not default and not all(isinstance(entry, kind) for entry in contents):
-            raise ToolError(f"{self.path}: metadata '{key}' has entries that are no {kind.__name__}")
+            raise ToolError(f"{self.path}: metadata '{key}' has entries "
+                            f"that are no {kind.__name__}")
         return contents
 
     # Tensors.

@@ -137,7 +137,8 @@ def _gpt2_spec(config, _, name):
 
 def _activation(name):
     if name not in _ACTIVATIONS:
-        raise ToolError(f"activation '{name}' is not supported; there are {', '.join(_ACTIVATIONS)}")
+        raise ToolError(f"activation '{name}' is not supported; "
+                        f"there are {', '.join(_ACTIVATIONS)}")
     return _ACTIVATIONS[name]
 
 

