@@ -116,12 +116,21 @@ def test_a_model_without_rotary_embedding_has_nothing_before_it(tmp_path, capsys
     assert not list(tmp_path.glob("kv*"))
 
 
-def test_families_that_export_decoder_does_not_know(tmp_path, capsys):
-    config = transformers.GPTNeoXConfig(vocab_size=258, hidden_size=32, num_hidden_layers=2,
-                                        num_attention_heads=4, intermediate_size=48,
-                                        max_position_embeddings=64, bos_token_id=256,
-                                        eos_token_id=257)
-    model = save_model(tmp_path / "model", transformers.GPTNeoXForCausalLM(config))
+def gpt_neox():
+    return transformers.GPTNeoXForCausalLM(transformers.GPTNeoXConfig(
+        vocab_size=258, hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
+        intermediate_size=48, max_position_embeddings=64, bos_token_id=256, eos_token_id=257))
+
+
+def yarn():
+    return tiny_model("llama", rope_parameters={
+        "rope_type": "yarn", "rope_theta": 1e4, "factor": 2.0,
+        "original_max_position_embeddings": 64})
+
+
+@pytest.mark.parametrize("make", [gpt_neox, yarn])
+def test_embeddings_that_are_not_known(tmp_path, capsys, make):
+    model = save_model(tmp_path / "model", make())
     options = ["--text", str(tmp_path / "text.txt"), "--max-tokens", "20", "--max-samples", "1"]
     assert run(tmp_path, *options, "--rope", "pre") == 1
     assert "is not known here, so only --rope post" in capsys.readouterr().err

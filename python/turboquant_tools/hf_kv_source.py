@@ -10,8 +10,6 @@ from turboquant_tools.errors import ToolError
 from turboquant_tools.hf_decoder import FAMILIES, read_ropes
 from turboquant_tools.hf_loading import load_model, load_tokenizer
 
-ATTENTION = "turboquant_capture"
-
 
 class HuggingFaceSource:
     """A model whose layers can be looked into."""
@@ -19,12 +17,15 @@ class HuggingFaceSource:
     def __init__(self, name, *, device="auto", dtype="auto", revision=None,
                  trust_remote_code=False):
         options = {"revision": revision or "main", "trust_remote_code": trust_remote_code}
-        transformers.AttentionInterface.register(ATTENTION, _attend_and_show)
-        AttentionMaskInterface.register(ATTENTION, sdpa_mask)
+        # By name, as transformers hands nothing of ours to its attention functions.
+        attention = f"turboquant_capture_{id(self)}"
+        transformers.AttentionInterface.register(attention, self._attend)
+        AttentionMaskInterface.register(attention, sdpa_mask)
+        self._show = None  # what _attend() calls, while capture() runs
         self.name = str(name)
         self._tokenizer = load_tokenizer(name, **options)
         self._device = _device(device)
-        self._model = load_model(name, dtype=dtype, attn_implementation=ATTENTION,
+        self._model = load_model(name, dtype=dtype, attn_implementation=attention,
                                  **options).to(self._device)
         config = self._model.config.get_text_config()
         self.layers = config.num_hidden_layers
@@ -33,7 +34,7 @@ class HuggingFaceSource:
         self.head_dim = (getattr(config, "head_dim", None) or
                          config.hidden_size // config.num_attention_heads)
         self.context = config.max_position_embeddings
-        self._ropes = read_ropes(config) if config.model_type in FAMILIES else None
+        self._ropes = _known_ropes(config)
 
     def encode(self, text):
         return self._tokenizer(text, verbose=False)["input_ids"]
@@ -57,25 +58,30 @@ class HuggingFaceSource:
                 seen.add(layer)
                 show(layer, *(row[0].to("cpu").float().numpy() for row in rows))
 
-        _CAPTURES.append(show_chosen)
+        self._show = show_chosen
         try:
             with torch.inference_mode():
                 self._model.base_model(torch.tensor([ids], device=self._device), use_cache=False)
         finally:
-            _CAPTURES.pop()
+            self._show = None
         if seen != set(layers):
             raise ToolError(f"layers {sorted(set(layers) - seen)} of {self.name} do not call "
                             f"transformers' attention function")
 
+    def _attend(self, module, query, key, value, attention_mask, **options):
+        if self._show is not None:
+            self._show(module.layer_idx, key, value, query)
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
 
-# The innermost capture that runs; transformers hands nothing of ours to its attention functions.
-_CAPTURES = []
 
-
-def _attend_and_show(module, query, key, value, attention_mask, **options):
-    if _CAPTURES:
-        _CAPTURES[-1](module.layer_idx, key, value, query)
-    return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+def _known_ropes(config):
+    """None for families, and for scalings of the embedding, that are not known here."""
+    if config.model_type not in FAMILIES:
+        return None
+    try:
+        return read_ropes(config)
+    except ToolError:
+        return None
 
 
 def _device(name):
