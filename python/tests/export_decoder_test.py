@@ -13,6 +13,7 @@ from tiny_huggingface import save_model, tiny_model, tokenizer
 from turboquant_tools.cli import main
 from turboquant_tools.errors import ToolError
 from turboquant_tools.export_decoder import export_decoder
+from turboquant_tools.presets import PRESETS, ModelPreset
 
 IDS = np.random.default_rng(4).integers(0, 256, 23)
 TEXT = "Zwölf Boxkämpfer,  12345 of them; they're <|end|> done.\n"
@@ -114,6 +115,22 @@ def test_other_families_are_named(tmp_path):
     save_model(tmp_path / "model", transformers.GPTNeoXForCausalLM(config))
     with pytest.raises(ToolError, match="of type 'gpt_neox'; supported are llama"):
         export_decoder(tmp_path / "model", tmp_path / "bundle")
+
+
+def test_a_preset_names_a_model(tmp_path, monkeypatch, capsys):
+    save_model(tmp_path / "model", tiny_model("llama"))
+    preset = ModelPreset("tiny", "none", str(tmp_path / "model"))
+    monkeypatch.setitem(PRESETS, "tiny", preset)
+    bundle = str(tmp_path / "bundle")
+    assert main(["export-decoder", "--model-preset", "tiny", bundle]) == 0
+    assert capsys.readouterr().out == f"{bundle}\n"
+    manifest = json.loads((tmp_path / "bundle" / "turboquant_bundle.json").read_text("utf-8"))
+    assert manifest["source"]["model"] == preset.hub_id
+    (tmp_path / "text.txt").write_text("some text", encoding="utf-8")
+    trace = str(tmp_path / "kv.safetensors")
+    assert main(["export-kv", "--model-preset", "tiny", "--prompts", str(tmp_path / "text.txt"),
+                 "--output", trace]) == 0
+    assert capsys.readouterr().out == f"{trace}\n"
 
 
 def test_a_model_that_is_not_there(tmp_path, capsys, monkeypatch):
