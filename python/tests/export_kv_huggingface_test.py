@@ -119,7 +119,8 @@ def test_a_model_without_rotary_embedding_has_nothing_before_it(tmp_path, capsys
 def gpt_neox():
     return transformers.GPTNeoXForCausalLM(transformers.GPTNeoXConfig(
         vocab_size=258, hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
-        intermediate_size=48, max_position_embeddings=64, bos_token_id=256, eos_token_id=257))
+        intermediate_size=48, max_position_embeddings=64, bos_token_id=256, eos_token_id=257,
+        rope_parameters={"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 1.0}))
 
 
 def yarn():
