@@ -99,8 +99,10 @@ const KernelTable* EmulatedAvx512Kernels() { return &kTable; }
 
 const KernelTable* Avx512Kernels() {
 #ifdef TURBOQUANT_AVX512_BUILT
-  // AVX3_DL is Highway's name for this feature set; its run-time test is right.
-  if ((hwy::SupportedTargets() & HWY_AVX3_DL) != 0) return &kTable;
+  // AVX3_DL is Highway's name for this feature set; its run-time test is right. Asked once: under a
+  // hypervisor every CPUID instruction costs microseconds.
+  static const bool kSupported = (hwy::SupportedTargets() & HWY_AVX3_DL) != 0;
+  if (kSupported) return &kTable;
 #endif
   return nullptr;
 }
