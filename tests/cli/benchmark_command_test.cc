@@ -8,7 +8,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "tests/cli/temporary_folder.h"
+#include "tests/support/temporary_folder.h"
 #include "tests/eval/json_schema.h"
 
 namespace turboquant::cli {
