@@ -49,6 +49,7 @@ PUBLIC_LAYER = {
     "rows_file.h": "storage",
     "trace.h": "storage",
     "snapshot.h": "storage",
+    "onnx/bundle.h": "onnx",
     "onnx/runtime.h": "onnx",
 }
 
