@@ -50,7 +50,9 @@ PUBLIC_LAYER = {
     "trace.h": "storage",
     "snapshot.h": "storage",
     "onnx/bundle.h": "onnx",
+    "onnx/decoder.h": "onnx",
     "onnx/runtime.h": "onnx",
+    "onnx/tokenizer.h": "onnx",
 }
 
 # Headers of others -> the folders of src/ that may include them. First match counts.
