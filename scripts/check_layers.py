@@ -51,7 +51,9 @@ PUBLIC_LAYER = {
     "snapshot.h": "storage",
     "onnx/bundle.h": "onnx",
     "onnx/decoder.h": "onnx",
+    "onnx/generation.h": "onnx",
     "onnx/runtime.h": "onnx",
+    "onnx/sequence.h": "onnx",
     "onnx/tokenizer.h": "onnx",
 }
 

@@ -55,7 +55,8 @@ TEST_F(TokenizerTest, LongTextsNeedNoMoreThanTheirRoom) {
 }
 
 TEST_F(TokenizerTest, AStreamTellsTheWholeTextAndNoHalfCharacters) {
-  for (const auto& text : test::TinyGolden()["texts"]) {
+  const auto golden = test::TinyGolden();
+  for (const auto& text : golden["texts"]) {
     TokenTextStream stream(tokenizer());
     std::string told;
     for (const int64_t id : text["ids"].get<std::vector<int64_t>>()) {
