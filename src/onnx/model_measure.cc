@@ -93,6 +93,7 @@ Result<ExactText> ReadExactly(const ModelContext& context, std::span<const int64
   while (keep_logits && !tokens.empty()) {
     TQ_CHECK(take(std::min(kExactStep, tokens.size()), false));
   }
+  text.usage = sequence.Usage();
   return text;
 }
 

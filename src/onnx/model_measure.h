@@ -38,6 +38,7 @@ struct ExactText {
   // Keys, values and queries of the first tokens, for key maps known beforehand.
   std::optional<DecoderPast> past;
   std::vector<std::vector<float>> queries;
+  KvUsage usage;  // at the end, where logits are kept
 };
 
 // The exact pass over tokens. Keeps what key maps need of the first `map_tokens`, and all logits if

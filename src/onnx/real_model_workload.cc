@@ -26,6 +26,7 @@ class ExactMeasurement {
       cross_entropy_.Add(Predict(logits, static_cast<size_t>(text.tokens[t + 1])).cross_entropy);
     }
     AddSample(text.tokens.size());
+    NoteSizes(text.usage);
   }
 
   void AddPrompt(size_t prompt_tokens, const Generation& generation,
@@ -33,11 +34,10 @@ class ExactMeasurement {
     speed_.Add(prompt_tokens, generation);
     row_.generated_tokens += generation.tokens.size();
     AddSample(prompt_tokens + generation.tokens.size());
-    NoteSizes(sequence);
+    NoteSizes(sequence.Usage());
   }
 
-  void NoteSizes(const DecoderSequence& sequence) {
-    const KvUsage usage = sequence.Usage();
+  void NoteSizes(const KvUsage& usage) {
     row_.exact_tokens = usage.tokens;
     row_.kv_bytes = row_.kv_bytes_allocated = static_cast<double>(usage.bytes);
     row_.kv_bytes_f16 = static_cast<double>(usage.f16_bytes);

@@ -62,6 +62,23 @@ TEST(SamplerTest, TopKAndTopPLeaveOutTheRest) {
   EXPECT_EQ(drawn({.temperature = 1.0, .top_p = 0.9}), (Seen{false, true, true, true}));
 }
 
+// Of .52 and .48 in a nucleus, neither gets what was left out; 5 standard deviations.
+TEST(SamplerTest, TheNucleusKeepsItsShares) {
+  const std::vector<float> logits = {0.0f, 1.0f, 2.0f, 1.9f};
+  Sampler sampler = MakeSampler({.temperature = 1.0, .top_p = 0.5});
+  constexpr int kDraws = 20000;
+  int first = 0;
+  for (int i = 0; i < kDraws; ++i) first += *sampler.Choose(logits) == 2;
+  const double share = 1.0 / (1.0 + std::exp(-0.1));
+  EXPECT_NEAR(first, kDraws * share, 5.0 * std::sqrt(kDraws * share * (1.0 - share)));
+}
+
+TEST(SamplerTest, EqualLogitsAreCutByTheirIds) {
+  const std::vector<float> logits(9, 1.0f);
+  Sampler sampler = MakeSampler({.temperature = 1.0, .top_k = 1});
+  for (int i = 0; i < 20; ++i) EXPECT_EQ(*sampler.Choose(logits), 0);
+}
+
 TEST(SamplerTest, TheSeedDecides) {
   const std::vector<float> logits(50, 0.0f);
   const auto draws = [&](uint64_t seed) {
