@@ -3,7 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <set>
 #include <vector>
+
+#include "src/base/random.h"
 
 namespace turboquant::eval {
 namespace {
@@ -49,6 +52,27 @@ TEST(LogitErrorsTest, TopKIsTheShareOfTheExactTopK) {
   EXPECT_EQ(more.top_k_agreement(), 1.0);
 }
 
+// Many logits, so that a selection that is almost right shows.
+TEST(LogitErrorsTest, TopKOfManyIsThatOfASort) {
+  RandomBits random(3, {});
+  std::vector<float> exact(600);
+  std::vector<float> estimate(600);
+  for (size_t i = 0; i < exact.size(); ++i) {
+    exact[i] = static_cast<float>(random.NextNormal());
+    estimate[i] = exact[i] + 0.3f * static_cast<float>(random.NextNormal());
+  }
+  const auto top = [](const std::vector<float>& logits) {
+    const std::vector<double> scores(logits.begin(), logits.end());
+    const std::vector<size_t> ids = TopK(scores, 40);
+    return std::set<size_t>(ids.begin(), ids.end());
+  };
+  size_t shared = 0;
+  for (const size_t id : top(exact)) shared += top(estimate).count(id);
+  LogitErrors errors(40);
+  errors.Add(exact, estimate, 0);
+  EXPECT_DOUBLE_EQ(errors.top_k_agreement(), static_cast<double>(shared) / 40.0);
+}
+
 TEST(LogitErrorsTest, QuantilesAreByNearestRankAndMergesKeepThem) {
   LogitErrors all(1);
   LogitErrors part(1);
@@ -66,6 +90,7 @@ TEST(LogitErrorsTest, QuantilesAreByNearestRankAndMergesKeepThem) {
   };
   EXPECT_NEAR(all.KlQuantile(0.99), kl(99), 1e-9);
   EXPECT_NEAR(all.KlQuantile(0.5), kl(50), 1e-9);
+  EXPECT_NEAR(all.KlQuantile(0.985), kl(99), 1e-9);
   EXPECT_NEAR(all.KlQuantile(1.0), kl(100), 1e-9);
   EXPECT_NEAR(all.KlQuantile(0.0), kl(1), 1e-9);
   EXPECT_EQ(part.count(), 100u);
