@@ -176,7 +176,9 @@ class RealModelRun {
   Result<void> ForEachCache(const std::string& label, Add add) {
     for (ModelMeasurement& measurement : measurements_) {
       const std::string name = Name(measurement.spec());
-      Tell(label + ", " + name);
+      std::string what = label;
+      what += ", " + name;
+      Tell(what);
       Result<void> added = add(measurement);
       if (added) continue;
       added.error().message.insert(0, name + ": ");

@@ -159,6 +159,22 @@ TEST_F(RealModelCommandTest, GenerateWritesOn) {
             0)
       << err_;
   EXPECT_EQ(out_, exact);
+  ASSERT_EQ(
+      Run({"generate", "--model", model(), "--prompt", "The\n\tcache \\", "--max-new-tokens", "8"}),
+      0)
+      << err_;
+  const std::string broken = out_;
+  EXPECT_NE(broken, exact);
+  ASSERT_EQ(Run({"generate", "--model", model(), "--prompt", "cache", "--prompt-prefix",
+                 "The\\n\\t", "--prompt-suffix", " \\\\", "--max-new-tokens", "8"}),
+            0)
+      << err_;
+  EXPECT_EQ(out_, broken);
+  ASSERT_EQ(Run({"generate", "--model", model(), "--prompts", prompts, "--max-prompts", "1",
+                 "--max-new-tokens", "8"}),
+            0)
+      << err_;
+  EXPECT_EQ(out_, exact);
   ASSERT_EQ(Run({"generate", "--model", model(), "--prompt", "The cache", "--max-new-tokens", "8",
                  "--temperature", "1", "--seed", "5"}),
             0)

@@ -166,6 +166,21 @@ TEST_F(RealModelTest, MapsKnownBeforehandPackFromTheFirstToken) {
   EXPECT_EQ(rows[3].exact_tokens, 71u);
 }
 
+// RoPE: the exact run stays as it was, and page frames follow the positions.
+TEST_F(RealModelTest, ShiftedPositionsCostTheSame) {
+  RealModelOptions options = TextOptions({Spec(4, 4, 0, KeyMapKind::kDiagonal)});
+  const auto here = Run(options);
+  options.first_position = 170;
+  const auto there = Run(options);
+  ASSERT_TRUE(here) << here.error().message;
+  ASSERT_TRUE(there) << there.error().message;
+  EXPECT_EQ(there->real_model_rows[1].first_position, 170u);
+  EXPECT_NEAR(*there->real_model_rows[0].perplexity, *here->real_model_rows[0].perplexity,
+              1e-3 * *here->real_model_rows[0].perplexity);
+  EXPECT_NEAR(*there->real_model_rows[1].kl_mean, *here->real_model_rows[1].kl_mean,
+              0.2 * *here->real_model_rows[1].kl_mean);
+}
+
 TEST_F(RealModelTest, PlainFormatsRunTheSameWay) {
   std::vector<CacheSpec> caches = {Spec(4, 4, 64)};
   for (const CacheSpec& baseline : BaselinesBeside(caches)) caches.push_back(baseline);
