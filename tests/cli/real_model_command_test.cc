@@ -206,6 +206,8 @@ TEST_F(RealModelCommandTest, WhatIsWrongIsNamed) {
   fails({"generate", "--model", model()}, 2, "no prompt given");
   fails({"generate", "--model", model(), "--prompt", "a", "--key-bits", "4"}, 2, "--policy");
   fails({"generate", "--model", model(), "--prompt", "a", "--policy", "best"}, 2, "best");
+  fails({"generate", "--model", model(), "--prompt", "a", "--policy", "safe", "--value-bits", "9"},
+        2, "values.bits");
   fails({"generate", "--model", model(), "--prompt", "a", "--top-p", "2"}, 2, "top_p");
   Write("config.json", "{}");
   fails({"generate", "--model", model(), "--prompt", "a"}, 1, "config.json has no");

@@ -108,6 +108,24 @@ TEST_F(DecoderSequenceTest, AnUnquantizedCacheChangesNothing) {
   EXPECT_GT(WorstDifference(Run(quantized, tokens, kOne), expected), 0.01);
 }
 
+TEST_F(DecoderSequenceTest, PositionsBeginWhereTold) {
+  const std::vector<int64_t> tokens = Tokens(8);
+  DecoderSequence here = DecoderSequence::Exact(decoder());
+  DecoderSequence there = DecoderSequence::Exact(decoder(), 170);
+  KvCacheOptions unquantized = Policy(0, 0, KeyMapKind::kNone);
+  unquantized.format.keys.method = unquantized.format.values.method = KvMethod::kF32;
+  unquantized.first_position = 170;
+  DecoderSequence cached = Quantized(unquantized);
+  EXPECT_LT(WorstDifference(Run(here, tokens, kOne), Run(there, tokens, kOne)), 1e-3);
+  Run(cached, tokens, kOne);
+  const auto key = [](const DecoderSequence& sequence) {
+    return static_cast<const float*>(sequence.past().keys(0).data)[0];
+  };
+  EXPECT_GT(std::abs(key(here) - key(there)), 1e-2);
+  EXPECT_EQ(key(cached), key(there));
+  EXPECT_EQ(cached.cache()->layer(0).next_position(), 178u);
+}
+
 // What the graph sees is what the cache holds, though only what was packed is rebuilt.
 TEST_F(DecoderSequenceTest, EveryStepShowsTheWholeCache) {
   const std::vector<int64_t> tokens = Tokens(230);
