@@ -18,6 +18,7 @@ namespace {
 
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::Not;
 
 // The tiny decoder of tests/onnx, run by the program.
 class RealModelCommandTest : public ::testing::Test {
@@ -130,6 +131,12 @@ TEST_F(RealModelCommandTest, TableReportAndCsv) {
   const std::string html = test::ReadWholeFile(report);
   EXPECT_THAT(html, HasSubstr("Quality against size"));
   EXPECT_THAT(html, HasSubstr("balanced K4V4"));
+  EXPECT_THAT(html, Not(HasSubstr("plain formats")));
+  ASSERT_EQ(Benchmark({"--text", Text(), "--context", "150", "--max-contexts", "1", "--policy",
+                       "small", "--baselines", "--report", report}),
+            0)
+      << err_;
+  EXPECT_THAT(test::ReadWholeFile(report), HasSubstr("plain formats"));
   ASSERT_EQ(
       Benchmark({"--text", Text(), "--context", "150", "--max-contexts", "1", "--format", "csv"}),
       0)
