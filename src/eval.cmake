@@ -1,11 +1,11 @@
 # Evaluation and the command line: static libraries, so that tests call what the program runs.
 add_library(turboquant_eval STATIC
   eval/attention_errors.cc eval/attention_workload.cc eval/baseline_method.cc eval/baselines.cc
-  eval/cache_measure.cc eval/cache_spec.cc eval/decoded_attention.cc eval/head_cache.cc
+  eval/cache_measure.cc eval/cache_spec.cc eval/decoded_attention.cc eval/head_cache.cc eval/logit_errors.cc
   eval/machine.cc eval/measure.cc eval/method.cc eval/method_names.cc eval/metrics.cc
   eval/position_row.cc eval/report.cc eval/report_attention.cc eval/report_caches.cc
-  eval/report_methods.cc eval/result_csv.cc eval/result_groups.cc eval/result_json.cc
-  eval/result_table.cc eval/svg_axis.cc eval/svg_chart.cc eval/synthetic_workload.cc
+  eval/report_methods.cc eval/report_real_models.cc eval/result_csv.cc eval/result_groups.cc eval/result_json.cc
+  eval/real_model_table.cc eval/result_table.cc eval/svg_axis.cc eval/svg_chart.cc eval/synthetic_workload.cc
   eval/theory.cc eval/trace_workload.cc eval/workload_methods.cc)
 target_include_directories(turboquant_eval PUBLIC ${PROJECT_SOURCE_DIR})
 # g++ 12 takes a moved-out std::expected for uninitialized.
@@ -14,6 +14,16 @@ target_compile_definitions(turboquant_eval PRIVATE TURBOQUANT_VERSION="${PROJECT
 target_link_libraries(turboquant_eval PUBLIC turboquant
                       PRIVATE turboquant_flags fmt::fmt nlohmann_json::nlohmann_json)
 
+if(TARGET turboquant_onnx)
+  add_library(turboquant_real_model STATIC
+    onnx/model_measure.cc onnx/model_row.cc onnx/real_model_workload.cc)
+  # As above.
+  target_compile_options(turboquant_real_model PRIVATE
+    $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>)
+  target_link_libraries(turboquant_real_model PUBLIC turboquant_onnx turboquant_eval
+                        PRIVATE turboquant_flags)
+endif()
+
 add_library(turboquant_cli_lib STATIC
   cli/backend_flag.cc cli/benchmark_choices.cc cli/benchmark_command.cc cli/command_line.cc cli/decode_command.cc
   cli/encode_command.cc cli/info_command.cc cli/inspect_command.cc cli/print_format.cc
@@ -21,6 +31,13 @@ add_library(turboquant_cli_lib STATIC
 target_link_libraries(turboquant_cli_lib PUBLIC turboquant_eval
                       PRIVATE turboquant_flags CLI11::CLI11 fmt::fmt nlohmann_json::nlohmann_json
                               TBB::tbb)
+
+if(TARGET turboquant_onnx)
+  target_sources(turboquant_cli_lib PRIVATE cli/real_model_command.cc cli/real_model_files.cc)
+  target_link_libraries(turboquant_cli_lib PRIVATE turboquant_real_model)
+else()
+  target_sources(turboquant_cli_lib PRIVATE cli/real_model_absent.cc)
+endif()
 
 if(TURBOQUANT_BUILD_CLI)
   add_executable(turboquant_cli cli/main.cc)

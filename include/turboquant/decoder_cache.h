@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <vector>
 
@@ -19,6 +20,8 @@ struct KvLayerOverride {
   std::optional<KvSideOptions> values = {};
   std::optional<size_t> window = {};
   std::optional<KeyMapKind> key_map = {};
+  std::optional<RopeParameters> rope = {};
+  std::shared_ptr<const KeyMap> known_key_map = {};  // null: as in the others
 };
 
 struct DecoderCacheOptions {

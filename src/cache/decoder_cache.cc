@@ -38,6 +38,8 @@ void Override(const KvLayerOverride& change, KvCacheOptions& options) {
   if (change.values) options.format.values = *change.values;
   if (change.window) options.window = *change.window;
   if (change.key_map) options.key_map = *change.key_map;
+  if (change.rope) options.rope = *change.rope;
+  if (change.known_key_map) options.known_key_map = change.known_key_map;
 }
 
 void Add(const KvCacheStats& layer, KvCacheStats& sum) {

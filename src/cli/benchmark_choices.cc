@@ -1,6 +1,7 @@
 #include "src/cli/benchmark_choices.h"
 
 #include <algorithm>
+#include <iterator>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -24,9 +25,10 @@ struct Flag {
 };
 
 std::vector<Flag> Flags(const BenchmarkOptions& options) {
+  const RealModelFlags& model = options.real_model;
   return {
       {"--methods", !options.methods.empty(), "synthetic, trace"},
-      {"--bits", !options.bits.empty(), "synthetic, trace"},
+      {"--bits", !options.bits.empty(), "synthetic, trace, real-model"},
       {"--dims", !options.dims.empty(), "synthetic"},
       {"--tokens", !options.tokens.empty(), "synthetic, attention"},
       {"--queries", options.queries.has_value(), "synthetic"},
@@ -35,17 +37,33 @@ std::vector<Flag> Flags(const BenchmarkOptions& options) {
       {"--trace", !options.traces.empty(), "trace"},
       {"--max-queries", options.max_queries.has_value(), "trace"},
       {"--normalize", options.normalize, "trace"},
-      {"--key-bits", !options.key_bits.empty(), "trace, attention"},
-      {"--value-bits", !options.value_bits.empty(), "trace, attention"},
-      {"--key-method", !options.key_methods.empty(), "trace, attention"},
-      {"--value-method", !options.value_methods.empty(), "trace, attention"},
-      {"--key-map", !options.key_maps.empty(), "trace, attention"},
-      {"--key-map-tokens", !options.key_map_tokens.empty(), "trace"},
-      {"--sinks", !options.sinks.empty(), "trace"},
-      {"--window", !options.windows.empty(), "trace"},
+      {"--key-bits", !options.key_bits.empty(), "trace, attention, real-model"},
+      {"--value-bits", !options.value_bits.empty(), "trace, attention, real-model"},
+      {"--key-method", !options.key_methods.empty(), "trace, attention, real-model"},
+      {"--value-method", !options.value_methods.empty(), "trace, attention, real-model"},
+      {"--key-map", !options.key_maps.empty(), "trace, attention, real-model"},
+      {"--key-map-tokens", !options.key_map_tokens.empty(), "trace, real-model"},
+      {"--sinks", !options.sinks.empty(), "trace, real-model"},
+      {"--window", !options.windows.empty(), "trace, real-model"},
       {"--query-heads", options.query_heads.has_value(), "attention"},
       {"--kv-heads", options.kv_heads.has_value(), "attention"},
       {"--head-dim", options.head_dim.has_value(), "attention"},
+      {"--real-model-dir", !model.model.folder.empty(), "real-model"},
+      {"--onnxruntime", !model.model.onnxruntime.empty(), "real-model"},
+      {"--prompt", !model.model.prompts.empty(), "real-model"},
+      {"--prompts", !model.model.prompts_file.empty(), "real-model"},
+      {"--max-prompts", model.model.max_prompts.has_value(), "real-model"},
+      {"--prompt-prefix", !model.model.prompt_prefix.empty(), "real-model"},
+      {"--prompt-suffix", !model.model.prompt_suffix.empty(), "real-model"},
+      {"--max-new-tokens", model.model.max_new_tokens.has_value(), "real-model"},
+      {"--ignore-eos", model.model.ignore_eos, "real-model"},
+      {"--real-eval-mode", !model.mode.empty(), "real-model"},
+      {"--top-k", model.top_k.has_value(), "real-model"},
+      {"--text", !model.texts.empty(), "real-model"},
+      {"--context", model.context.has_value(), "real-model"},
+      {"--max-contexts", model.max_contexts.has_value(), "real-model"},
+      {"--first-position", model.first_position.has_value(), "real-model"},
+      {"--baselines", model.baselines, "real-model"},
   };
 }
 
@@ -110,15 +128,38 @@ Result<std::vector<MethodSpec>> Methods(const BenchmarkOptions& options) {
 
 // Explicit widths, maps and the like change one policy rather than all of them.
 std::vector<std::string> DefaultCachePolicies(const BenchmarkOptions& options) {
-  if (NamesCaches(options)) return {"balanced"};
-  if (options.workload == "attention") return {"safe", "balanced", "small"};
+  const bool bits = options.workload == "real-model" && !options.bits.empty();
+  if (NamesCaches(options) || bits) return {"balanced"};
+  if (options.workload == "attention" || options.workload == "real-model")
+    return {"safe", "balanced", "small"};
   return eval::CachePolicyNames();
+}
+
+// --bits is the width of keys and of values, unless the flags of either say otherwise.
+Result<std::vector<CacheSpec>> ExpandWidths(const BenchmarkOptions& options,
+                                            const CacheChoices& choices) {
+  if (options.workload != "real-model" || options.bits.empty()) {
+    return eval::ExpandCaches(choices);
+  }
+  std::vector<CacheSpec> all;
+  for (const double bits : options.bits) {
+    const int width = static_cast<int>(std::clamp(bits, 0.0, 9.0));
+    if (width != bits || width < 1 || width > 8) {
+      return Fail(ErrorCode::kInvalidArgument, "bits of caches must be 1 to 8, got ", bits);
+    }
+    CacheChoices of_width = choices;
+    if (choices.key_bits.empty()) of_width.key_bits = {width};
+    if (choices.value_bits.empty()) of_width.value_bits = {width};
+    TQ_TRY(std::vector<CacheSpec> caches, eval::ExpandCaches(of_width));
+    std::ranges::move(caches, std::back_inserter(all));
+  }
+  return all;
 }
 
 Result<std::vector<CacheSpec>> Caches(const BenchmarkOptions& options) {
   CacheChoices choices;
   for (const std::string& name : options.policies) {
-    if (options.workload == "attention" || eval::IsCachePolicy(name)) {
+    if (options.workload != "trace" || eval::IsCachePolicy(name)) {
       choices.policies.push_back(name);
     }
   }
@@ -138,8 +179,8 @@ Result<std::vector<CacheSpec>> Caches(const BenchmarkOptions& options) {
   choices.sinks = options.sinks;
   choices.windows = options.windows;
   if (options.workload == "attention") choices.sinks = choices.windows = {0};  // all is packed
-  TQ_TRY(std::vector<CacheSpec> caches, eval::ExpandCaches(choices));
-  if (options.workload == "trace") {
+  TQ_TRY(std::vector<CacheSpec> caches, ExpandWidths(options, choices));
+  if (options.workload == "trace" || options.real_model.baselines) {
     for (CacheSpec& baseline : eval::BaselinesBeside(caches)) {
       caches.push_back(std::move(baseline));
     }
@@ -158,6 +199,16 @@ Result<void> CheckFlagsFitWorkload(const BenchmarkOptions& options) {
   }
   if (options.workload == "trace" && options.traces.empty()) {
     return Fail(ErrorCode::kInvalidArgument, "--workload trace needs --trace FILE");
+  }
+  if (options.workload == "real-model") {
+    if (options.real_model.model.folder.empty()) {
+      return Fail(ErrorCode::kInvalidArgument, "--workload real-model needs --real-model-dir");
+    }
+    if (options.real_model.model.prompts.empty() && options.real_model.model.prompts_file.empty() &&
+        options.real_model.texts.empty()) {
+      return Fail(ErrorCode::kInvalidArgument,
+                  "--workload real-model needs --prompt, --prompts or --text");
+    }
   }
   if (options.workload == "synthetic" && options.tokens.size() > 1) {
     return Fail(ErrorCode::kInvalidArgument, "--workload synthetic takes one number of --tokens");
@@ -179,7 +230,8 @@ Result<BenchmarkChoices> MakeChoices(const BenchmarkOptions& options) {
   if (options.workload == "synthetic" || (options.workload == "trace" && (methods || !caches))) {
     TQ_TRY(choices.methods, Methods(options));
   }
-  if (options.workload == "attention" || (options.workload == "trace" && (caches || !methods))) {
+  if (options.workload == "attention" || options.workload == "real-model" ||
+      (options.workload == "trace" && (caches || !methods))) {
     TQ_TRY(choices.caches, Caches(options));
   }
   return choices;

@@ -8,6 +8,7 @@
 #include "src/cli/backend_flag.h"
 #include "src/cli/benchmark_choices.h"
 #include "src/cli/print_format.h"
+#include "src/cli/real_model_command.h"
 #include "src/cli/tbb_parallel_for.h"
 #include "src/cli/text_file.h"
 #include "src/eval/attention_workload.h"
@@ -73,6 +74,9 @@ Result<void> RunWorkload(const BenchmarkOptions& options, Backend backend, const
     trace.caches = std::move(choices.caches);
     return eval::RunTrace(trace, run, result);
   }
+  if (options.workload == "real-model") {
+    return RunRealModelWorkload(options, backend, run, std::move(choices), result);
+  }
   if (options.workload == "attention") {
     eval::AttentionOptions attention;
     attention.tokens = options.tokens;
@@ -106,9 +110,9 @@ std::string Print(const BenchmarkResult& result, PrintFormat format) {
 Result<void> RunBenchmark(const BenchmarkOptions& options, std::ostream& out,
                           std::ostream* progress) {
   if (options.workload != "synthetic" && options.workload != "trace" &&
-      options.workload != "attention") {
+      options.workload != "attention" && options.workload != "real-model") {
     return Fail(ErrorCode::kInvalidArgument, "unknown workload \"", options.workload,
-                "\"; known: synthetic, trace, attention");
+                "\"; known: synthetic, trace, attention, real-model");
   }
   TQ_CHECK(CheckFlagsFitWorkload(options));
   TQ_TRY(const PrintFormat format, ParsePrintFormat(options.format));

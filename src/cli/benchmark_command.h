@@ -1,5 +1,5 @@
-// turboquant benchmark: quality, size and speed of methods and caches on random directions, traces
-// and long contexts.
+// turboquant benchmark: quality, size and speed of methods and caches on random directions, traces,
+// long contexts and real models.
 #ifndef TURBOQUANT_SRC_CLI_BENCHMARK_COMMAND_H_
 #define TURBOQUANT_SRC_CLI_BENCHMARK_COMMAND_H_
 
@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "src/cli/real_model_flags.h"
 #include "turboquant/error.h"
 
 namespace turboquant::cli {
@@ -36,7 +37,7 @@ struct BenchmarkOptions {
   std::vector<std::string> traces;
   std::optional<size_t> max_queries;
   bool normalize = false;
-  // Caches: trace and attention, the last three trace only.
+  // Caches: trace, attention and real-model; the last three not attention.
   std::vector<int> key_bits;
   std::vector<int> value_bits;
   std::vector<std::string> key_methods;
@@ -49,6 +50,8 @@ struct BenchmarkOptions {
   std::optional<size_t> query_heads;
   std::optional<size_t> kv_heads;
   std::optional<size_t> head_dim;
+  // Real model only.
+  RealModelFlags real_model;
 
   std::string format = "table";
   std::string output;  // a file instead of `out`

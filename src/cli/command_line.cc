@@ -10,6 +10,7 @@
 #include "src/cli/encode_command.h"
 #include "src/cli/info_command.h"
 #include "src/cli/inspect_command.h"
+#include "src/cli/real_model_command.h"
 #include "src/eval/result_row.h"
 
 namespace turboquant::cli {
@@ -22,6 +23,7 @@ struct Arguments {
   DecodeOptions decode;
   InspectOptions inspect;
   InfoOptions info;
+  GenerateOptions generate;
   bool json = false;
 };
 
@@ -41,7 +43,7 @@ void AddBackend(CLI::App& command, Text& backend, int& threads) {
 
 // What both kinds of rows of the benchmark, and all its workloads, have.
 void AddBenchmarkRun(CLI::App& command, BenchmarkOptions& options, bool& json) {
-  command.add_option("--workload", options.workload, "synthetic, trace or attention")
+  command.add_option("--workload", options.workload, "synthetic, trace, attention or real-model")
       ->capture_default_str();
   command
       .add_option("--policy,--policies", options.policies,
@@ -64,7 +66,8 @@ void AddBenchmarkMethods(CLI::App& command, BenchmarkOptions& options) {
       ->delimiter(',');
   command
       .add_option("--bits", options.bits,
-                  "bits per coordinate, 1 to 8; 2.5 and 3.5 are the outlier split")
+                  "bits per coordinate, 1 to 8; 2.5 and 3.5 are the outlier split; real-model: of "
+                  "keys and of values")
       ->delimiter(',');
   command.add_option("--dims", options.dims, "synthetic: dims of the rows")->delimiter(',');
   command
@@ -102,12 +105,69 @@ void AddBenchmarkCaches(CLI::App& command, BenchmarkOptions& options) {
   command.add_option("--head-dim", options.head_dim, "attention: default 128");
 }
 
+void AddModel(CLI::App& command, ModelFlags& flags) {
+  command.add_option("--onnxruntime", flags.onnxruntime,
+                     "ONNX Runtime's library or its folder (default: $TURBOQUANT_ONNXRUNTIME, then "
+                     "the usual places)");
+  command.add_option("--prompt", flags.prompts, "a text to go on from; may be repeated")
+      ->allow_extra_args(false);
+  command.add_option("--prompts", flags.prompts_file, "a file of prompts, one a line");
+  command.add_option("--max-prompts", flags.max_prompts, "of the file, from its beginning");
+  command.add_option("--prompt-prefix", flags.prompt_prefix,
+                     "in front of every prompt, e.g. of a chat template; \\n is a line break");
+  command.add_option("--prompt-suffix", flags.prompt_suffix, "behind every prompt");
+  command.add_option("--max-new-tokens", flags.max_new_tokens, "tokens to write");
+  command.add_flag("--ignore-eos", flags.ignore_eos, "write on behind an end-of-text token");
+}
+
+void AddBenchmarkRealModel(CLI::App& command, RealModelFlags& flags) {
+  command.add_option("--real-model-dir", flags.model.folder,
+                     "real-model: folder with an ONNX decoder, tokenizer.json and config.json");
+  AddModel(command, flags.model);
+  command.add_option("--real-eval-mode", flags.mode,
+                     "real-model: exact, quantized or compare (default)");
+  command.add_option("--top-k", flags.top_k, "real-model: depth of the agreement (default 5)");
+  command
+      .add_option("--text", flags.texts, "real-model: text files to be predicted token by token")
+      ->delimiter(',');
+  command.add_option("--context", flags.context, "real-model: tokens of a context (default 512)");
+  command.add_option("--max-contexts", flags.max_contexts,
+                     "real-model: contexts of a text (default 3; 0: all)");
+  command.add_option("--first-position", flags.first_position,
+                     "real-model: position of the first token (default 0)");
+  command.add_flag("--baselines", flags.baselines,
+                   "real-model: also int8, q8_0, q4_0 and fp8 with the same exact tokens");
+}
+
 void AddBenchmark(CLI::App& app, BenchmarkOptions& options, bool& json) {
   CLI::App& command = *app.add_subcommand(
-      "benchmark", "Quality, size and speed of methods and caches on vectors, traces, contexts");
+      "benchmark",
+      "Quality, size and speed of methods and caches on vectors, traces, contexts, models");
   AddBenchmarkRun(command, options, json);
   AddBenchmarkMethods(command, options);
   AddBenchmarkCaches(command, options);
+  AddBenchmarkRealModel(command, options.real_model);
+}
+
+void AddGenerate(CLI::App& app, GenerateOptions& options) {
+  CLI::App& command = *app.add_subcommand("generate", "Let a decoder go on from prompts");
+  command
+      .add_option("--model,--real-model-dir", options.model.folder,
+                  "folder with an ONNX decoder, tokenizer.json and config.json")
+      ->required();
+  AddModel(command, options.model);
+  command.add_option("--policy", options.policy,
+                     "quantize the cache: safe, balanced, small, paper, peer (default: exact)");
+  command.add_option("--key-bits", options.key_bits, "instead of the policy's");
+  command.add_option("--value-bits", options.value_bits, "instead of the policy's");
+  command.add_option("--temperature", options.temperature, "0: the likeliest token, always")
+      ->capture_default_str();
+  command.add_option("--top-k", options.top_k, "draw from so many likeliest tokens; 0: all")
+      ->capture_default_str();
+  command.add_option("--top-p", options.top_p, "and from the fewest with this share")
+      ->capture_default_str();
+  command.add_option("--seed", options.seed, "of draws and rotations")->capture_default_str();
+  AddBackend(command, options.backend, options.threads);
 }
 
 void AddEncode(CLI::App& app, EncodeOptions& options) {
@@ -161,6 +221,7 @@ Result<void> RunCommand(const std::string& command, Arguments& arguments, std::o
   if (command == "benchmark") return RunBenchmark(arguments.benchmark, out, progress);
   if (command == "encode") return RunEncode(arguments.encode, out);
   if (command == "decode") return RunDecode(arguments.decode, out);
+  if (command == "generate") return RunGenerate(arguments.generate, out);
   if (command == "inspect") return RunInspect(arguments.inspect, out);
   return RunInfo(arguments.info, out);
 }
@@ -182,6 +243,7 @@ int RunCommandLine(const std::vector<std::string>& arguments, std::ostream& out,
   AddBenchmark(app, parsed.benchmark, parsed.json);
   AddEncode(app, parsed.encode);
   AddDecode(app, parsed.decode);
+  AddGenerate(app, parsed.generate);
   AddOthers(app, parsed);
   try {
     // CLI11 takes the arguments from the back.

@@ -26,7 +26,7 @@ Result<void> RunInfo(const InfoOptions& options, std::ostream& out) {
   std::vector<std::string> methods;
   for (const eval::MethodKind kind : eval::AllMethods()) methods.emplace_back(MethodName(kind));
   facts.Add("benchmark_methods", methods);
-  facts.Add("workloads", std::vector<std::string>{"synthetic", "trace", "attention"});
+  facts.Add("workloads", std::vector<std::string>{"synthetic", "trace", "attention", "real-model"});
   out << facts.Print(format);
   return {};
 }

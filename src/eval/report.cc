@@ -48,6 +48,10 @@ std::string_view Introduction(std::string_view workload) {
     return "One query token attends to a cache of random tokens: how long it takes, against the "
            "length of the context.";
   }
+  if (workload == "real-model") {
+    return "A decoder whose keys and values are kept in quantized caches, against the same decoder "
+           "with an exact one.";
+  }
   return "Independent random directions, the input of the theory; not the data of any model.";
 }
 
@@ -98,6 +102,7 @@ std::string RenderReport(const BenchmarkResult& result) {
       result.quick ? " A quick run: fewer and smaller samples." : "", EscapeHtml(machine.cpu),
       machine.cores, EscapeHtml(machine.best_target), EscapeHtml(machine.compiler),
       EscapeHtml(machine.version), result.seed);
+  html += RealModelSections(result);
   html += CacheOverview(result);
   for (const CacheGroup& group : GroupCaches(result)) html += CacheSection(group);
   for (const AttentionGroup& group : GroupAttention(result)) html += AttentionSection(group);

@@ -16,6 +16,9 @@ std::string MethodSection(const RowGroup& group);
 std::string CacheSection(const CacheGroup& group);
 std::string AttentionSection(const AttentionGroup& group);
 
+// Of every text, and of the prompts. Empty without rows of real models.
+std::string RealModelSections(const BenchmarkResult& result);
+
 // Over all heads: what each cache costs, by policy. Empty without caches.
 std::string CacheOverview(const BenchmarkResult& result);
 

@@ -78,14 +78,16 @@ class CsvTable {
 
 std::string ToCsv(const BenchmarkResult& result) {
   CsvTable table;
-  const bool none =
-      result.rows.empty() && result.cache_rows.empty() && result.attention_rows.empty();
+  const bool none = result.rows.empty() && result.cache_rows.empty() &&
+                    result.attention_rows.empty() && result.real_model_rows.empty();
   table.AddColumns(none ? std::vector<BenchmarkRow>(1) : result.rows);
   table.AddColumns(result.cache_rows);
   table.AddColumns(result.attention_rows);
+  table.AddColumns(result.real_model_rows);
   table.AddRows(result.rows);
   table.AddRows(result.cache_rows);
   table.AddRows(result.attention_rows);
+  table.AddRows(result.real_model_rows);
   return table.Text();
 }
 

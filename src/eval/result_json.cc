@@ -30,6 +30,15 @@ Json JsonPositions(const std::vector<PositionRow>& positions) {
   return json;
 }
 
+Json JsonLayers(const std::vector<LayerErrors>& layers) {
+  Json json = Json::array();
+  for (const LayerErrors& layer : layers) {
+    json.push_back(
+        {{"layer", layer.layer}, {"key_nmse", layer.key_nmse}, {"value_nmse", layer.value_nmse}});
+  }
+  return json;
+}
+
 template <class Row>
 Json JsonRow(const Row& row) {
   Json json;
@@ -37,6 +46,7 @@ Json JsonRow(const Row& row) {
   if constexpr (requires { row.error_by_position; }) {
     json["error_by_position"] = JsonPositions(row.error_by_position);
   }
+  if constexpr (requires { row.layers; }) json["layers"] = JsonLayers(row.layers);
   return json;
 }
 
@@ -57,6 +67,7 @@ std::string ToJson(const BenchmarkResult& result) {
   for (const BenchmarkRow& row : result.rows) json["rows"].push_back(JsonRow(row));
   for (const CacheRow& row : result.cache_rows) json["rows"].push_back(JsonRow(row));
   for (const AttentionRow& row : result.attention_rows) json["rows"].push_back(JsonRow(row));
+  for (const RealModelRow& row : result.real_model_rows) json["rows"].push_back(JsonRow(row));
   json["left_out"] = Json::array();
   for (const LeftOut& left_out : result.left_out) {
     json["left_out"].push_back(

@@ -20,6 +20,9 @@ std::string ToCsv(const BenchmarkResult& result);
 // A table for every group of rows, with what the columns mean underneath.
 std::string ToTable(const BenchmarkResult& result);
 
+// The part of it about real models.
+std::string RealModelTables(const BenchmarkResult& result);
+
 // Rows that stand together in tables and reports.
 template <class Row>
 struct GroupOf {

@@ -13,6 +13,7 @@
 #include "src/eval/attention_row.h"
 #include "src/eval/cache_row.h"
 #include "src/eval/position_row.h"
+#include "src/eval/real_model_row.h"
 
 namespace turboquant::eval {
 
@@ -149,6 +150,7 @@ struct BenchmarkResult {
   std::vector<BenchmarkRow> rows;
   std::vector<CacheRow> cache_rows;
   std::vector<AttentionRow> attention_rows;
+  std::vector<RealModelRow> real_model_rows;
   std::vector<LeftOut> left_out;
 };
 

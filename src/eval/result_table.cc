@@ -121,6 +121,12 @@ std::string Legend(const BenchmarkResult& result) {
         "f16, f32: our own attention\non such rows. read: the packed bytes, only read. f16/ns: "
         "times faster than f16. max err: against double over the decoded cache.\n";
   }
+  if (!result.real_model_rows.empty()) {
+    text +=
+        "Real model: packed, exact: tokens of a layer at the end of a sample; x f16: of packed and "
+        "exact tokens' bytes. ppl, kl (nats),\ntop 1, top k, logit err: fed the exact text. match, "
+        "diverge (first other token): free-running. tok/s: decode, quantization included.\n";
+  }
   return text;
 }
 
@@ -131,6 +137,7 @@ std::string ToTable(const BenchmarkResult& result) {
   for (const RowGroup& group : GroupRows(result)) AppendTable(group, text);
   for (const CacheGroup& group : GroupCaches(result)) AppendTable(group, text);
   for (const AttentionGroup& group : GroupAttention(result)) AppendTable(group, text);
+  text += RealModelTables(result);
   for (const LeftOut& left_out : result.left_out) {
     Append(text, "left out: {} at dim {}: {}\n", left_out.method, left_out.dim, left_out.reason);
   }

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -65,6 +66,23 @@ TEST(DecoderCacheTest, OverridesChangeTheirLayerOnly) {
   EXPECT_EQ(layer(1).key_map, KeyMapKind::kNone);
   EXPECT_EQ(layer(1).window, 64u);
   EXPECT_EQ(layer(1).format.keys.bits, 4);
+}
+
+TEST(DecoderCacheTest, LayersMayHaveTheirOwnRopeAndKeyMap) {
+  const std::vector<float> center(kHeads * kDim, 0.5f);
+  auto map = KeyMap::FromNumbers(KeyMapKind::kCenter, kHeads, kDim, center, {});
+  ASSERT_TRUE(map) << map.error().message;
+  DecoderCacheOptions options = Options(2);
+  options.layer.rope = RopeParameters::FromTheta(10000.0, kDim);
+  options.overrides = {{.layer = 1,
+                        .rope = RopeParameters::FromTheta(100.0, kDim),
+                        .known_key_map = std::make_shared<const KeyMap>(*std::move(map))}};
+  const DecoderCache decoder = MakeDecoder(options);
+  EXPECT_EQ(decoder.layer(0).options().rope, RopeParameters::FromTheta(10000.0, kDim));
+  EXPECT_EQ(decoder.layer(1).options().rope, RopeParameters::FromTheta(100.0, kDim));
+  EXPECT_EQ(decoder.layer(0).key_map(), nullptr);
+  ASSERT_NE(decoder.layer(1).key_map(), nullptr);
+  EXPECT_EQ(decoder.layer(1).key_map()->center(1)[3], 0.5f);
 }
 
 TEST(DecoderCacheTest, SizeIsThatOfTheShortestLayer) {

@@ -8,8 +8,8 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "tests/cli/temporary_folder.h"
 #include "tests/eval/json_schema.h"
+#include "tests/support/temporary_folder.h"
 
 namespace turboquant::cli {
 namespace {

@@ -12,8 +12,8 @@
 #include "src/cli/decode_command.h"
 #include "src/cli/encode_command.h"
 #include "src/cli/inspect_command.h"
-#include "tests/cli/temporary_folder.h"
 #include "tests/support/random_rows.h"
+#include "tests/support/temporary_folder.h"
 #include "turboquant/mse_quantizer.h"
 #include "turboquant/safetensors.h"
 

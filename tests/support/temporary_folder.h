@@ -1,6 +1,6 @@
 // A folder of a test's own that goes with it.
-#ifndef TURBOQUANT_TESTS_CLI_TEMPORARY_FOLDER_H_
-#define TURBOQUANT_TESTS_CLI_TEMPORARY_FOLDER_H_
+#ifndef TURBOQUANT_TESTS_SUPPORT_TEMPORARY_FOLDER_H_
+#define TURBOQUANT_TESTS_SUPPORT_TEMPORARY_FOLDER_H_
 
 #include <cstdlib>
 #include <filesystem>
@@ -14,7 +14,7 @@ class TemporaryFolder {
  public:
   TemporaryFolder() {
     std::string pattern =
-        (std::filesystem::temp_directory_path() / "turboquant_cli_XXXXXX").string();
+        (std::filesystem::temp_directory_path() / "turboquant_test_XXXXXX").string();
     folder_ = mkdtemp(pattern.data()) == nullptr ? "" : pattern;
   }
   ~TemporaryFolder() {
@@ -39,4 +39,4 @@ inline std::string ReadWholeFile(const std::string& path) {
 
 }  // namespace turboquant::test
 
-#endif  // TURBOQUANT_TESTS_CLI_TEMPORARY_FOLDER_H_
+#endif  // TURBOQUANT_TESTS_SUPPORT_TEMPORARY_FOLDER_H_

@@ -1,0 +1,40 @@
+// Flags of the commands that run a decoder.
+#ifndef TURBOQUANT_SRC_CLI_REAL_MODEL_FLAGS_H_
+#define TURBOQUANT_SRC_CLI_REAL_MODEL_FLAGS_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace turboquant::cli {
+
+// Of `benchmark --workload real-model` and `generate`.
+struct ModelFlags {
+  std::string folder;       // --real-model-dir, --model
+  std::string onnxruntime;  // the library or its folder; else $TURBOQUANT_ONNXRUNTIME
+  std::vector<std::string> prompts;
+  std::string prompts_file;  // one prompt a line
+  std::optional<size_t> max_prompts;
+  std::string prompt_prefix;  // \n is a line break
+  std::string prompt_suffix;
+  std::optional<size_t> max_new_tokens;
+  bool ignore_eos = false;
+};
+
+// Of the benchmark only.
+struct RealModelFlags {
+  ModelFlags model;
+  std::string mode;  // empty: compare
+  std::optional<size_t> top_k;
+  std::vector<std::string> texts;
+  std::optional<size_t> context;
+  std::optional<size_t> max_contexts;
+  std::optional<uint64_t> first_position;
+  bool baselines = false;
+};
+
+}  // namespace turboquant::cli
+
+#endif  // TURBOQUANT_SRC_CLI_REAL_MODEL_FLAGS_H_

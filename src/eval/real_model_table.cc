@@ -1,0 +1,80 @@
+#include <fmt/format.h>
+
+#include <cmath>
+#include <iterator>
+
+#include "src/eval/cache_spec.h"
+#include "src/eval/result_output.h"
+
+namespace turboquant::eval {
+namespace {
+
+std::string Short(const std::optional<double>& number) {
+  if (!number) return "-";
+  if (std::abs(*number) < 1e-4 && *number != 0.0) return fmt::format("{:.2e}", *number);
+  return fmt::format("{:.4g}", *number);
+}
+
+std::string Percent(const std::optional<double>& number, const std::optional<double>& exact) {
+  if (!number || !exact) return "-";
+  return fmt::format("{:+.2f}", 100.0 * (*number / *exact - 1.0));
+}
+
+std::string Title(const RealModelRow& row) {
+  std::string title = fmt::format("real model {}, ", row.model);
+  title += row.protocol == "prompts"
+               ? fmt::format("{} prompts, {} tokens written", row.samples, row.generated_tokens)
+               : fmt::format("{}, teacher-forced: {} contexts of {} tokens", row.source,
+                             row.samples, row.context);
+  if (row.first_position != 0) title += fmt::format(", positions from {}", row.first_position);
+  return title + (row.note.empty() ? "" : "\n" + row.note);
+}
+
+std::string Widths(const RealModelRow& row) {
+  if (row.method != "cache") return "-";
+  return WidthsName(row.key_method, row.key_bits, row.value_method, row.value_bits);
+}
+
+std::string Map(const RealModelRow& row) {
+  if (row.key_map == "none") return "-";
+  return row.key_map_tokens == 0 ? row.key_map + " waits"
+                                 : fmt::format("{} {}", row.key_map, row.key_map_tokens);
+}
+
+void AppendRow(const RealModelRow& row, std::string& text) {
+  fmt::format_to(
+      std::back_inserter(text),
+      "{:<14} {:<8} {:>5} {:>6} {:<12} {:>6} {:>7} {:>6.2f} {:>9} {:>9} {:>7} {:>9} {:>9} {:>6} "
+      "{:>6} {:>9} {:>6} {:>7} {:>7} {:>7}\n",
+      row.method == "cache" ? row.policy : row.method, Widths(row), row.sinks, row.window, Map(row),
+      row.packed_tokens, row.exact_tokens, row.compression_vs_f16, Short(row.perplexity_exact),
+      Short(row.perplexity), Percent(row.perplexity, row.perplexity_exact), Short(row.kl_mean),
+      Short(row.kl_p99), Short(row.top1_agreement), Short(row.top_k_agreement),
+      Short(row.logit_rmse), Short(row.token_match_rate), Short(row.mean_first_divergence),
+      Short(row.decode_tokens_per_second), Short(row.exact_decode_tokens_per_second));
+}
+
+}  // namespace
+
+std::string RealModelTables(const BenchmarkResult& result) {
+  std::string text;
+  const RealModelRow* previous = nullptr;
+  for (const RealModelRow& row : result.real_model_rows) {
+    if (previous == nullptr || previous->source != row.source) {
+      text += previous == nullptr ? "" : "\n";
+      text += Title(row) + "\n";
+      fmt::format_to(
+          std::back_inserter(text),
+          "{:<14} {:<8} {:>5} {:>6} {:<12} {:>6} {:>7} {:>6} {:>9} {:>9} {:>7} {:>9} {:>9} {:>6} "
+          "{:>6} {:>9} {:>6} {:>7} {:>7} {:>7}\n",
+          "cache", "widths", "sinks", "window", "key map", "packed", "exact", "x f16", "ppl exact",
+          "ppl", "%", "kl", "kl p99", "top 1", "top k", "logit err", "match", "diverge", "tok/s",
+          "exact");
+    }
+    AppendRow(row, text);
+    previous = &row;
+  }
+  return text.empty() ? text : text + "\n";
+}
+
+}  // namespace turboquant::eval
