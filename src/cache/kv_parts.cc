@@ -170,10 +170,13 @@ double PreparePartQuery(const KvPart& part, size_t head, const float* query,
                         const QueryDigitRow& digits, float* scratch) {
   const MseCore& core = part.cores[head];
   const auto prepare = [&](int exponent) {
-    const float factor = PowerOfTwo(-exponent);
+    const float factor = exponent == 0 ? 1.0f : PowerOfTwo(-exponent);
     for (size_t j = 0; j < part.dim; ++j) scratch[j] = query[part.first_channel + j] * factor;
     core.RotateQuery(scratch);
-    if (!part.signs) return std::ldexp(core.QueryDigits(scratch, digits), exponent);
+    if (!part.signs) {
+      const double per_level = core.QueryDigits(scratch, digits);
+      return exponent == 0 ? per_level : std::ldexp(per_level, exponent);
+    }
     // Linear: the rotation's growth is still there, and QueryDigits takes it back.
     float* projected = scratch + part.dim;
     (void)part.sketches[head].Project({scratch, 1, part.dim}, {projected, 1, part.dim});

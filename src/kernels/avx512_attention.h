@@ -10,9 +10,6 @@ TQ_INLINE __mmask16 FloatsBelow(size_t count) {
   return count >= 16 ? static_cast<__mmask16>(0xFFFF) : static_cast<__mmask16>((1u << count) - 1);
 }
 
-// Masked, because g++ 12 warns of its own unmasked maximum.
-TQ_INLINE __m512 Larger(__m512 a, __m512 b) { return _mm512_maskz_max_ps(0xFFFF, a, b); }
-
 // As Exp2 of attention-inl.h.
 TQ_INLINE __m512 Exp2(__m512 x) {
   const __m512 lowest = _mm512_set1_ps(kExp2Lowest);
@@ -29,7 +26,6 @@ TQ_INLINE __m512 Exp2(__m512 x) {
       _mm512_maskz_mov_epi32(_mm512_cmp_ps_mask(x, lowest, _CMP_GE_OQ), power));
 }
 
-TQ_INLINE float FirstLane(__m512 v) { return _mm_cvtss_f32(_mm512_castps512_ps128(v)); }
 TQ_INLINE float Exp2(float x) { return FirstLane(Exp2(_mm512_set1_ps(x))); }
 
 // i with i + 8, + 4, + 2, + 1.
@@ -38,13 +34,6 @@ TQ_INLINE float AddLanes(__m512 lanes) {
   sum = _mm512_add_ps(sum, _mm512_shuffle_f32x4(sum, sum, 0xB1));
   sum = _mm512_add_ps(sum, _mm512_permute_ps(sum, 0x4E));
   return FirstLane(_mm512_add_ps(sum, _mm512_permute_ps(sum, 0xB1)));
-}
-
-TQ_INLINE float LargestLane(__m512 lanes) {
-  __m512 most = Larger(lanes, _mm512_shuffle_f32x4(lanes, lanes, 0x4E));
-  most = Larger(most, _mm512_shuffle_f32x4(most, most, 0xB1));
-  most = Larger(most, _mm512_permute_ps(most, 0x4E));
-  return FirstLane(Larger(most, _mm512_permute_ps(most, 0xB1)));
 }
 
 // Lanes of a vector that starts at token t and lie in [begin, end).

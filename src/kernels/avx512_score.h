@@ -21,10 +21,18 @@ TQ_INLINE void Round32(const float* x, __m512 gain, int8_t* high, int8_t* low) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(high), _mm512_cvtepi16_epi8(upper));
 }
 
-// By way of a mask of all lanes, because g++ 12 warns of its own unmasked maximum.
-TQ_INLINE __m512 LargerMagnitude(__m512 most, __m512 x) {
-  return _mm512_maskz_max_ps(0xFFFF, most, _mm512_abs_ps(x));
+// Masked, because g++ 12 warns of its own unmasked maximum.
+TQ_INLINE __m512 Larger(__m512 a, __m512 b) { return _mm512_maskz_max_ps(0xFFFF, a, b); }
+
+TQ_INLINE float FirstLane(__m512 v) { return _mm_cvtss_f32(_mm512_castps512_ps128(v)); }
+TQ_INLINE float LargestLane(__m512 lanes) {
+  __m512 most = Larger(lanes, _mm512_shuffle_f32x4(lanes, lanes, 0x4E));
+  most = Larger(most, _mm512_shuffle_f32x4(most, most, 0xB1));
+  most = Larger(most, _mm512_permute_ps(most, 0x4E));
+  return FirstLane(Larger(most, _mm512_permute_ps(most, 0xB1)));
 }
+
+TQ_INLINE __m512 LargerMagnitude(__m512 most, __m512 x) { return Larger(most, _mm512_abs_ps(x)); }
 
 float RoundQuery(const float* rotated, size_t dim, int8_t* high, int8_t* low) {
   const size_t whole = dim / 32 * 32;
@@ -34,9 +42,7 @@ float RoundQuery(const float* rotated, size_t dim, int8_t* high, int8_t* low) {
   for (size_t j = 0; j < whole; j += 16) {
     peaks = LargerMagnitude(peaks, _mm512_loadu_ps(rotated + j));
   }
-  alignas(64) float lanes[16];
-  _mm512_store_ps(lanes, peaks);
-  const float largest = *std::max_element(lanes, lanes + 16);
+  const float largest = LargestLane(peaks);
   if (largest == 0.0f) {
     std::fill_n(high, PaddedDim(dim), int8_t{0});
     if (low != nullptr) std::fill_n(low, PaddedDim(dim), int8_t{0});
