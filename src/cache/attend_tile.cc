@@ -58,17 +58,31 @@ AttendTile::AttendTile(const AttendPlan& plan, size_t kv_head, size_t first_toke
                (kv_head * plan.query_tokens + first_token) * plan.group * plan.head_dim) {
   const size_t parts = plan.parts->keys.parts.size();
   offsets_.assign(rows_, 0.0f);
-  high_.resize(parts * rows_ * digit_stride_);
-  low_.resize(plan.options->digits == 2 ? high_.size() : 0);
+  MakeBuffers(parts);
   factors_.resize(parts * rows_);
   framed_.resize(rows_ * plan.head_dim);
   scratch_.resize(2 * plan.head_dim);
-  scores_.resize(rows_ * kPageTokens);
-  part_scores_.resize(parts > 1 ? scores_.size() : 0);
-  weight_high_.resize(rows_ * kPageTokens);
-  weight_low_.resize(plan.options->digits == 2 ? weight_high_.size() : 0);
   keep_.resize(rows_);
   gain_.resize(rows_);
+}
+
+void AttendTile::MakeBuffers(size_t key_parts) {
+  const bool two = plan_.options->digits == 2;
+  const size_t scores = rows_ * kPageTokens * sizeof(float);
+  const size_t digits = RoundUp(key_parts * rows_ * digit_stride_, 64);
+  const size_t weights = rows_ * kPageTokens;
+  buffers_ = AlignedBytes((key_parts > 1 ? 2 : 1) * scores + (two ? 2 : 1) * (digits + weights));
+  std::byte* next = buffers_.data();
+  const auto take = [&]<class T>(T*& buffer, size_t bytes, bool wanted) {
+    buffer = wanted ? reinterpret_cast<T*>(next) : nullptr;
+    if (wanted) next += bytes;
+  };
+  take(scores_, scores, true);
+  take(part_scores_, scores, key_parts > 1);
+  take(high_, digits, true);
+  take(low_, digits, two);
+  take(weight_high_, weights, true);
+  take(weight_low_, weights, two);
 }
 
 bool AttendTile::SeesAny(const AttendBlock& block) const {
@@ -83,7 +97,7 @@ void AttendTile::Attend(const AttendSpan& span, PartialSums& partial) {
   for (size_t b = span.first; b < span.last; ++b) {
     const AttendBlock& block = plan_.blocks[b];
     if (!SeesAny(block)) continue;
-    Score(block);
+    Score(block, ValuesOf(block));
     SoftmaxBlock(block, partial);
   }
 }
@@ -95,7 +109,7 @@ void AttendTile::Logits(const MatrixView<float>& logits) {
     std::fill_n(row, logits.cols, kNothing);
   }
   for (const AttendBlock& block : plan_.blocks) {
-    Score(block);
+    Score(block, KeysBehind(block));
     for (size_t r = 0; r < rows_; ++r) {
       const AttendPlan::Range range = plan_.Visible(block, QueryToken(r));
       if (range.empty()) continue;
@@ -153,15 +167,28 @@ void AttendTile::PrepareQueries(const KvPage& page) {
     for (size_t p = 0; p < parts.size(); ++p) {
       const size_t stride = kernels::PaddedDim(parts[p].dim);
       const size_t at = p * rows_ * digit_stride_ + r * stride;
-      const QueryDigitRow digits = {high_.data() + at, low_.empty() ? nullptr : low_.data() + at};
+      const QueryDigitRow digits = {high_ + at, low_ == nullptr ? nullptr : low_ + at};
       factors_[p * rows_ + r] = static_cast<float>(PreparePartQuery(
           parts[p], kv_head_, framed_.data() + r * plan_.head_dim, digits, scratch_.data()));
     }
   }
 }
 
-void AttendTile::Score(const AttendBlock& block) {
-  const kernels::QueryRows<float> scores = {scores_.data(), kPageTokens};
+kernels::ReadAhead AttendTile::KeysBehind(const AttendBlock& block) const {
+  const AttendBlock* next = &block + 1;
+  if (next == plan_.blocks.data() + plan_.blocks.size() || next->page == nullptr) return {};
+  return {reinterpret_cast<const uint8_t*>(HeadBytes(*next->page)), plan_.parts->values_offset};
+}
+
+kernels::ReadAhead AttendTile::ValuesOf(const AttendBlock& block) const {
+  if (block.page == nullptr) return {};
+  const size_t offset = plan_.parts->values_offset;
+  return {reinterpret_cast<const uint8_t*>(HeadBytes(*block.page)) + offset,
+          plan_.parts->head_bytes - offset};
+}
+
+void AttendTile::Score(const AttendBlock& block, const kernels::ReadAhead& ahead) {
+  const kernels::QueryRows<float> scores = {scores_, kPageTokens};
   if (block.exact != nullptr) {
     std::fill(offsets_.begin(), offsets_.end(), 0.0f);
     prepared_for_ = nullptr;  // the offsets of a frame are gone
@@ -170,14 +197,14 @@ void AttendTile::Score(const AttendBlock& block) {
     return;
   }
   PrepareQueries(*block.page);
-  if (!plan_.parts->keys.exact()) return ScorePage(block);
+  if (!plan_.parts->keys.exact()) return ScorePage(block, ahead);
   // Unquantized keys lie in their frames as well.
   plan_.kernels->attention->score_exact(
       RowsOf(plan_.parts->keys, HeadBytes(*block.page), plan_.head_dim), block.end,
       {framed_.data(), plan_.head_dim}, rows_, scores);
 }
 
-void AttendTile::ScorePage(const AttendBlock& block) {
+void AttendTile::ScorePage(const AttendBlock& block, const kernels::ReadAhead& ahead) {
   const std::byte* bytes = HeadBytes(*block.page);
   const std::vector<KvPart>& parts = plan_.parts->keys.parts;
   const size_t first = block.begin / kernels::kKeyBlockRows;
@@ -186,18 +213,19 @@ void AttendTile::ScorePage(const AttendBlock& block) {
   for (size_t p = 0; p < parts.size(); ++p) {
     const KvPart& part = parts[p];
     const size_t at = p * rows_ * digit_stride_;
-    const kernels::QueryDigits digits = {
-        high_.data() + at, low_.empty() ? nullptr : low_.data() + at, kernels::PaddedDim(part.dim),
-        rows_, factors_.data() + p * rows_};
-    float* scores = (p == 0 ? scores_ : part_scores_).data();
+    const kernels::QueryDigits digits = {high_ + at, low_ == nullptr ? nullptr : low_ + at,
+                                         kernels::PaddedDim(part.dim), rows_,
+                                         factors_.data() + p * rows_};
+    float* scores = p == 0 ? scores_ : part_scores_;
     plan_.kernels->score_keys(
         part.score,
-        BlocksOf(part, bytes) +
-            first * kernels::KeyBlockBytes(part.dim, static_cast<size_t>(part.bits)),
-        count, {ScalesOf(part, bytes) + lane, nullptr}, digits, scores + lane, kPageTokens);
+        {BlocksOf(part, bytes) +
+             first * kernels::KeyBlockBytes(part.dim, static_cast<size_t>(part.bits)),
+         count, p == 0 ? ahead : kernels::ReadAhead{}},
+        {ScalesOf(part, bytes) + lane, nullptr}, digits, scores + lane, kPageTokens);
     if (p == 0) continue;
     for (size_t r = 0; r < rows_; ++r) {
-      const float* added = part_scores_.data() + r * kPageTokens;
+      const float* added = part_scores_ + r * kPageTokens;
       for (size_t t = block.begin; t < block.end; ++t) Scores(r)[t] += added[t];
     }
   }
@@ -255,7 +283,7 @@ void AttendTile::SoftmaxBlock(const AttendBlock& block, PartialSums& partial) {
   const kernels::ExactRows rows =
       block.exact != nullptr ? RowsOf(block, /*values=*/true, kv_head_, plan_.head_dim)
                              : RowsOf(plan_.parts->values, HeadBytes(*block.page), plan_.head_dim);
-  plan_.kernels->attention->accumulate_exact(rows, last, {scores_.data(), kPageTokens}, rows_,
+  plan_.kernels->attention->accumulate_exact(rows, last, {scores_, kPageTokens}, rows_,
                                              keep_.data(), {partial.sums.data(), plan_.head_dim});
 }
 
@@ -263,18 +291,18 @@ void AttendTile::AccumulatePage(const AttendBlock& block, size_t last, PartialSu
   const std::byte* bytes = HeadBytes(*block.page);
   const size_t blocks = CeilDivide(last, kernels::kValueBlockRows);
   const size_t tokens = blocks * kernels::kValueBlockRows;
-  const bool two = !weight_low_.empty();
+  const bool two = weight_low_ != nullptr;
   for (const KvPart& part : plan_.parts->values.parts) {
     for (size_t r = 0; r < rows_; ++r) {
       const size_t at = r * kernels::kBlockTokens;
       gain_[r] = plan_.kernels->attention->weight_digits(Scores(r), ScalesOf(part, bytes), tokens,
-                                                         weight_high_.data() + at,
-                                                         two ? weight_low_.data() + at : nullptr);
+                                                         weight_high_ + at,
+                                                         two ? weight_low_ + at : nullptr);
     }
     plan_.kernels->attention->accumulate_values(
-        part.score, BlocksOf(part, bytes), blocks,
-        {weight_high_.data(), two ? weight_low_.data() : nullptr}, rows_, keep_.data(),
-        gain_.data(), {partial.sums.data() + part.first_channel, plan_.head_dim});
+        part.score, {BlocksOf(part, bytes), blocks, KeysBehind(block)}, {weight_high_, weight_low_},
+        rows_, keep_.data(), gain_.data(),
+        {partial.sums.data() + part.first_channel, plan_.head_dim});
   }
 }
 

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "src/base/aligned_bytes.h"
 #include "src/cache/attend_plan.h"
 
 namespace turboquant {
@@ -37,17 +38,21 @@ class AttendTile {
   void Finish(PartialSums& packed, PartialSums& exact, const HeadsOutput& outputs);
 
  private:
+  void MakeBuffers(size_t key_parts);
   void PrepareQueries(const KvPage& page);  // for the page's frame
   void FrameQuery(const KvPage& page, size_t r);
   bool SeesAny(const AttendBlock& block) const;
-  void Score(const AttendBlock& block);
-  void ScorePage(const AttendBlock& block);
+  // Scores of every lane up to block.end; `ahead` is what is read next.
+  void Score(const AttendBlock& block, const kernels::ReadAhead& ahead);
+  void ScorePage(const AttendBlock& block, const kernels::ReadAhead& ahead);
+  kernels::ReadAhead KeysBehind(const AttendBlock& block) const;  // of the next page
+  kernels::ReadAhead ValuesOf(const AttendBlock& block) const;
   void BendLogits(const AttendBlock& block, size_t r, AttendPlan::Range range);
   void SoftmaxBlock(const AttendBlock& block, PartialSums& partial);
   void AccumulatePage(const AttendBlock& block, size_t last, PartialSums& partial);
   size_t QueryToken(size_t r) const { return first_token_ + r / plan_.group; }
   size_t QueryHead(size_t r) const { return kv_head_ * plan_.group + r % plan_.group; }
-  float* Scores(size_t r) { return scores_.data() + r * kPageTokens; }
+  float* Scores(size_t r) { return scores_ + r * kPageTokens; }
   const std::byte* HeadBytes(const KvPage& page) const {
     return page.bytes + kv_head_ * plan_.parts->head_bytes;
   }
@@ -62,13 +67,15 @@ class AttendTile {
   std::vector<float> framed_;   // [rows × head_dim], in the frame of a page
   std::vector<float> offsets_;  // of a page's frame
   std::vector<float> scratch_;  // 2 head_dim
-  std::vector<int8_t> high_;    // per key part [rows × digit_stride_]
-  std::vector<int8_t> low_;
   std::vector<float> factors_;  // per key part [rows]
-  std::vector<float> scores_;   // [rows × 256]; weights after the softmax
-  std::vector<float> part_scores_;
-  std::vector<uint8_t> weight_high_;
-  std::vector<uint8_t> weight_low_;
+  // What the kernels read and write in whole vectors, at multiples of 64 bytes.
+  AlignedBytes buffers_;
+  float* scores_;       // [rows × 256]; weights after the softmax
+  float* part_scores_;  // [rows × 256], null unless keys have several parts
+  int8_t* high_;        // per key part [rows × digit_stride_]
+  int8_t* low_;         // null for one digit, as weight_low_
+  uint8_t* weight_high_;
+  uint8_t* weight_low_;
   std::vector<float> keep_;
   std::vector<float> gain_;
 };

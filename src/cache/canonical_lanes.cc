@@ -52,17 +52,18 @@ Result<void> ImportLanes(const KvPart& part, bool values, std::span<const std::b
   assert(codes.size() == count * row_bytes && scales.size() == count * sizeof(uint16_t));
   const size_t bits_in_last = part.dim * static_cast<size_t>(part.bits) % 8;
   const size_t code_count = CodeCount(part);
-  std::vector<uint8_t> unpacked(part.dim);
+  std::vector<uint8_t> unpacked(count * part.dim);
   for (size_t r = 0; r < count; ++r) {
+    uint8_t* row_codes = unpacked.data() + r * part.dim;
     const auto* stream = reinterpret_cast<const uint8_t*>(codes.data()) + r * row_bytes;
     if (bits_in_last != 0 && stream[row_bytes - 1] >> bits_in_last != 0) {
       return Fail(ErrorCode::kCorruptData, "row ", r, " has padding bits that are not zero");
     }
-    Kernels(part).unpack_stream(stream, part.bits, part.dim, unpacked.data());
+    Kernels(part).unpack_stream(stream, part.bits, part.dim, row_codes);
     for (size_t j = 0; j < part.dim && code_count < size_t{1} << part.bits; ++j) {
-      if (unpacked[j] < code_count) continue;
-      return Fail(ErrorCode::kCorruptData, "row ", r, " has code ", int{unpacked[j]}, " at column ",
-                  j, ", the codebook has ", code_count);
+      if (row_codes[j] < code_count) continue;
+      return Fail(ErrorCode::kCorruptData, "row ", r, " has code ", int{row_codes[j]},
+                  " at column ", j, ", the codebook has ", code_count);
     }
     uint16_t scale;
     std::memcpy(&scale, scales.data() + r * sizeof(scale), sizeof(scale));
@@ -70,8 +71,9 @@ Result<void> ImportLanes(const KvPart& part, bool values, std::span<const std::b
       return Fail(ErrorCode::kCorruptData, "row ", r, " has scale ",
                   static_cast<double>(F16ToF32({scale})), ", not a finite number >= 0");
     }
-    Kernels(part).pack_codes(Blocks(part, values, head_bytes), first_lane + r, 1, unpacked.data());
   }
+  // All rows together: whole units of lines are moved at once.
+  Kernels(part).pack_codes(Blocks(part, values, head_bytes), first_lane, count, unpacked.data());
   std::byte* into = head_bytes + part.scales_offset + first_lane * sizeof(uint16_t);
   std::memcpy(into, scales.data(), scales.size());
   return {};

@@ -20,7 +20,7 @@ void ExportLanes(const KvPart& part, bool values, const std::byte* head_bytes, s
 
 // The reverse, into zero lanes. Errors: kCorruptData saying what is wrong with which of the rows:
 // padding bits that are not zero, a code without centroid, a scale that is negative (-0 is) or not
-// finite. Lanes written before the error are left as they are.
+// finite; nothing is written then.
 [[nodiscard]] Result<void> ImportLanes(const KvPart& part, bool values,
                                        std::span<const std::byte> codes,
                                        std::span<const std::byte> scales, size_t first_lane,

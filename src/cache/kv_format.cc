@@ -252,6 +252,7 @@ Result<KvFormat> KvFormat::Create(const KvFormatOptions& options) {
   parts->options = options;
   size_t end = 0;
   TQ_TRY(parts->keys, MakeSide(options, /*values=*/false, end));
+  parts->values_offset = end;
   TQ_TRY(parts->values, MakeSide(options, /*values=*/true, end));
   parts->options.keys = parts->keys.options;
   parts->options.values = parts->values.options;

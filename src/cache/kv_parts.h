@@ -48,6 +48,7 @@ struct KvFormat::Parts {
   const kernels::KernelTable* kernels;
   KvSide keys;
   KvSide values;
+  size_t values_offset;  // where the values of a head begin
   size_t head_bytes;
   size_t head_scale_bytes;  // of them, in scales
   uint64_t fingerprint;

@@ -14,7 +14,9 @@ namespace {
 std::vector<size_t> InOrderOfPosition(std::span<const size_t> positions) {
   std::vector<size_t> order(positions.size());
   std::iota(order.begin(), order.end(), size_t{0});
-  std::ranges::stable_sort(order, {}, [&](size_t q) { return positions[q]; });
+  // Queries of one position stay in their order. Not stable_sort: clang refuses the deprecated
+  // get_temporary_buffer in libstdc++ 12's.
+  std::ranges::sort(order, {}, [&](size_t q) { return std::pair(positions[q], q); });
   return order;
 }
 

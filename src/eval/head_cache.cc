@@ -34,7 +34,9 @@ HeadCache::HeadCache(const CacheSpec& spec, const HeadOrigin& origin,
   options_.first_position = origin.first_position;
   std::vector<size_t> order(case_.positions.size());
   std::iota(order.begin(), order.end(), size_t{0});
-  std::ranges::stable_sort(order, {}, [&](size_t q) { return case_.positions[q]; });
+  // Queries of one position stay in their order. Not stable_sort: clang refuses the deprecated
+  // get_temporary_buffer in libstdc++ 12's.
+  std::ranges::sort(order, {}, [&](size_t q) { return std::pair(case_.positions[q], q); });
   for (const size_t q : order) {
     query_tokens_.push_back(case_.positions[q]);
     const std::span<const float> row = case_.queries.RowSpan(q);

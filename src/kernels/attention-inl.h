@@ -145,17 +145,16 @@ HWY_INLINE void StoreSums(const VI32* totals, const float* keep, const float* ga
 }
 
 template <int kBits, size_t kQueries, size_t kDigits>
-HWY_NOINLINE void AccumulateQueries(const ScorePlan& plan, const uint8_t* blocks,
-                                    size_t block_count, const WeightDigits& weights, size_t first,
-                                    const float* keep, const float* gain, float* sums,
-                                    size_t stride) {
+HWY_NOINLINE void AccumulateQueries(const ScorePlan& plan, const BlocksView& blocks,
+                                    const WeightDigits& weights, size_t first, const float* keep,
+                                    const float* gain, float* sums, size_t stride) {
   using Decoder = LevelDecoder<kBits>;
   constexpr bool kWide = HWY_TARGET == HWY_AVX2 && kDigits == 2;
   constexpr size_t kRows = kWide ? kQueries : kQueries * kDigits;
   constexpr size_t kVectors = kRows <= 4 ? 2 : 1;
   constexpr size_t kUnits = 16 / Decoder::kUnitQuads;
   const DI32 di;
-  const size_t tokens = kValueBlockRows * block_count;
+  const size_t tokens = kValueBlockRows * blocks.count;
   const Decoder decoder(plan, 0);
   const uint8_t* low = weights.low == nullptr ? nullptr : weights.low + first * kBlockTokens;
   const QueryDigits as_queries = {
@@ -166,13 +165,17 @@ HWY_NOINLINE void AccumulateQueries(const ScorePlan& plan, const uint8_t* blocks
   if constexpr (kWide) WidenDigits<kQueries>(as_queries, 0, tokens, wide);
 #endif
   for (size_t j = 0; j < plan.dim; j += kVectors * kFloats) {
-    const uint8_t* lines = blocks + j / kLanes * ValueGroupBytes(kBits) + 4 * (j % kLanes);
+    const uint8_t* lines = blocks.blocks + j / kLanes * ValueGroupBytes(kBits) + 4 * (j % kLanes);
     VI32 totals[kVectors][kRows];
     for (auto& vector : totals) {
       for (VI32& total : vector) total = hn::Zero(di);
     }
-    for (size_t block = 0; block < block_count;
+    for (size_t block = 0; block < blocks.count;
          ++block, lines += ValueBlockBytes(plan.dim, kBits)) {
+      if (j % kLanes == 0) {
+        constexpr size_t kLines = ValueGroupBytes(kBits) / kLineBytes;
+        blocks.ahead.Prefetch(static_cast<size_t>(lines - blocks.blocks), kLines);
+      }
 #if HWY_TARGET == HWY_AVX2
       if constexpr (kWide) {
         SumLanesWide<kBits, kQueries, kVectors>(decoder, lines, kUnits,
@@ -202,15 +205,16 @@ HWY_NOINLINE void AccumulateQueries(const ScorePlan& plan, const uint8_t* blocks
 }
 
 template <int kBits, size_t kDigits>
-void AccumulateFixed(const ScorePlan& plan, const uint8_t* blocks, size_t block_count,
-                     const WeightDigits& weights, size_t queries, const float* keep,
-                     const float* gain, const QueryRows<float>& sums) {
+void AccumulateFixed(const ScorePlan& plan, BlocksView blocks, const WeightDigits& weights,
+                     size_t queries, const float* keep, const float* gain,
+                     const QueryRows<float>& sums) {
   constexpr size_t kMost = 8 / kDigits;
   size_t first = 0;
   const auto pass = [&]<size_t kQueries>() {
-    AccumulateQueries<kBits, kQueries, kDigits>(plan, blocks, block_count, weights, first, keep,
-                                                gain, sums.data, sums.stride);
+    AccumulateQueries<kBits, kQueries, kDigits>(plan, blocks, weights, first, keep, gain, sums.data,
+                                                sums.stride);
     first += kQueries;
+    blocks.ahead = {};  // once is enough
   };
   while (queries - first >= kMost) pass.template operator()<kMost>();
   if (queries - first >= 4) pass.template operator()<4>();
@@ -218,13 +222,13 @@ void AccumulateFixed(const ScorePlan& plan, const uint8_t* blocks, size_t block_
   if (queries - first >= 1) pass.template operator()<1>();
 }
 
-inline void AccumulateValues(const ScorePlan& plan, const uint8_t* blocks, size_t block_count,
+inline void AccumulateValues(const ScorePlan& plan, const BlocksView& blocks,
                              const WeightDigits& weights, size_t queries, const float* keep,
                              const float* gain, const QueryRows<float>& sums) {
   const auto fixed = [&]<int kBits>() {
     const auto accumulate =
         weights.low != nullptr ? AccumulateFixed<kBits, 2> : AccumulateFixed<kBits, 1>;
-    accumulate(plan, blocks, block_count, weights, queries, keep, gain, sums);
+    accumulate(plan, blocks, weights, queries, keep, gain, sums);
   };
   if (plan.int8_levels) {
     switch (plan.bits) {
@@ -242,8 +246,7 @@ inline void AccumulateValues(const ScorePlan& plan, const uint8_t* blocks, size_
         break;
     }
   }
-  reference::kAttention.accumulate_values(plan, blocks, block_count, weights, queries, keep, gain,
-                                          sums);
+  reference::kAttention.accumulate_values(plan, blocks, weights, queries, keep, gain, sums);
 }
 
 // Elements [j, j + kFloats) of row t, zero from dim on. kWhole: dim is a multiple of 32.

@@ -21,6 +21,25 @@ namespace turboquant::kernels {
 
 struct ScorePlan;
 
+// What is read after the blocks at hand: kernels prefetch it while they read those. A hint that
+// changes no result.
+struct ReadAhead {
+  const uint8_t* bytes = nullptr;
+  size_t count = 0;
+
+  // `lines` lines, `at` bytes into it.
+  void Prefetch(size_t at, size_t lines) const {
+    for (size_t line = 0; line < lines && at < count; ++line, at += 64)
+      __builtin_prefetch(bytes + at, 0, 2);  // to the second level
+  }
+};
+
+struct BlocksView {
+  const uint8_t* blocks;
+  size_t count;
+  ReadAhead ahead = {};
+};
+
 // Tokens of a softmax block; also the tokens of a page.
 inline constexpr size_t kBlockTokens = 256;
 
@@ -105,8 +124,8 @@ struct AttentionKernels {
                          uint8_t* low);
 
   // sums[q][j] = sums[q][j] · keep[q] + float(sum over tokens of level_tj · digit_qt) · gain[q] for
-  // the first 64·block_count tokens of value blocks. The inner sum is an exact integer. Exact.
-  void (*accumulate_values)(const ScorePlan& plan, const uint8_t* blocks, size_t block_count,
+  // the first 64·blocks.count tokens of value blocks. The inner sum is an exact integer. Exact.
+  void (*accumulate_values)(const ScorePlan& plan, const BlocksView& blocks,
                             const WeightDigits& weights, size_t queries, const float* keep,
                             const float* gain, const QueryRows<float>& sums);
 

@@ -66,11 +66,11 @@ float WeightDigitsOf(const float* weights, const uint16_t* scales, size_t count,
   return largest < kLeastWeight ? 0.0f : largest / most;
 }
 
-void AccumulateValues(const ScorePlan& plan, const uint8_t* blocks, size_t block_count,
-                      const WeightDigits& weights, size_t queries, const float* keep,
-                      const float* gain, const QueryRows<float>& sums) {
-  const PackedBlocks packed = {const_cast<uint8_t*>(blocks), plan.dim, plan.bits, true};
-  const size_t tokens = 64 * block_count;
+void AccumulateValues(const ScorePlan& plan, const BlocksView& blocks, const WeightDigits& weights,
+                      size_t queries, const float* keep, const float* gain,
+                      const QueryRows<float>& sums) {
+  const PackedBlocks packed = {const_cast<uint8_t*>(blocks.blocks), plan.dim, plan.bits, true};
+  const size_t tokens = 64 * blocks.count;
   std::vector<uint8_t> codes(plan.dim);
   std::vector<int64_t> totals(queries * plan.dim, 0);
   for (size_t t = 0; t < tokens; ++t) {

@@ -46,12 +46,19 @@
 #include "src/kernels/avx512_encode.h"
 #include "src/kernels/avx512_rotate.h"
 #include "src/kernels/avx512_score.h"
+#include "src/kernels/avx512_short_rows.h"
 
 // Behind the others, whose decoder of levels it uses.
 #include "src/kernels/avx512_attention.h"
 
 namespace turboquant::kernels {
 namespace {
+
+void EncodeRows(const EncodePlan& plan, const float* rows, size_t stride, size_t count,
+                const float* gains, const PackedBlocks& into, size_t first_lane, RowSums* sums) {
+  if (EncodedShortRows(plan, rows, stride, count, gains, into, first_lane, sums)) return;
+  EncodeLongRows(plan, rows, stride, count, gains, into, first_lane, sums);
+}
 
 constexpr KernelTable kTable = {
     .backend = Backend::kAvx512,
@@ -92,8 +99,10 @@ const KernelTable* EmulatedAvx512Kernels() { return &kTable; }
 
 const KernelTable* Avx512Kernels() {
 #ifdef TURBOQUANT_AVX512_BUILT
-  // AVX3_DL is Highway's name for this feature set; its run-time test is right.
-  if ((hwy::SupportedTargets() & HWY_AVX3_DL) != 0) return &kTable;
+  // AVX3_DL is Highway's name for this feature set; its run-time test is right. Asked once: under a
+  // hypervisor every CPUID instruction costs microseconds.
+  static const bool kSupported = (hwy::SupportedTargets() & HWY_AVX3_DL) != 0;
+  if (kSupported) return &kTable;
 #endif
   return nullptr;
 }

@@ -49,6 +49,7 @@ TQ_INLINE float LargestLane(__m512 lanes) {
 
 // Lanes of a vector that starts at token t and lie in [begin, end).
 TQ_INLINE __mmask16 Seen(size_t t, size_t begin, size_t end) {
+  if (t >= begin && t + 16 <= end) return static_cast<__mmask16>(0xFFFF);
   const __mmask16 below_end = FloatsBelow(end - t);
   return t >= begin ? below_end : static_cast<__mmask16>(below_end & ~FloatsBelow(begin - t));
 }
@@ -105,10 +106,10 @@ float MakeWeightDigits(const float* weights, const uint16_t* scales, size_t coun
 
 // Sums of kGroups groups of 16 dims side by side, so that a broadcast weight serves them all.
 template <int kBits, size_t kQueries, size_t kDigits, size_t kGroups>
-TQ_INLINE void AccumulateGroups(const LevelDecoder<kBits>& decoder, const uint8_t* lines,
-                                size_t block_count, size_t block_bytes,
-                                const uint8_t* const* digits, const float* keep, const float* gain,
-                                size_t dims, float* sums, size_t stride) {
+TQ_INLINE void AccumulateGroups(const LevelDecoder<kBits>& decoder, const BlocksView& blocks,
+                                size_t first_byte, size_t block_bytes, const uint8_t* const* digits,
+                                const float* keep, const float* gain, size_t dims, float* sums,
+                                size_t stride) {
   using Decoder = LevelDecoder<kBits>;
   constexpr size_t kRows = kQueries * kDigits;
   constexpr size_t kUnits = 16 / Decoder::kUnitQuads;
@@ -118,13 +119,15 @@ TQ_INLINE void AccumulateGroups(const LevelDecoder<kBits>& decoder, const uint8_
 #pragma GCC unroll 8
     for (size_t r = 0; r < kRows; ++r) totals[g][r] = _mm512_setzero_si512();
   }
-  for (size_t block = 0; block < block_count; ++block, lines += block_bytes) {
+  for (size_t block = 0; block < blocks.count; ++block) {
     for (size_t unit = 0; unit < kUnits; ++unit) {
       __m512i levels[kGroups][Decoder::kUnitQuads];
 #pragma GCC unroll 8
       for (size_t g = 0; g < kGroups; ++g) {
-        decoder(lines + g * ValueGroupBytes(kBits) + unit * Decoder::kUnitLines * kLineBytes,
-                levels[g]);
+        const size_t at = first_byte + block * block_bytes + g * ValueGroupBytes(kBits) +
+                          unit * Decoder::kUnitLines * kLineBytes;
+        blocks.ahead.Prefetch(at, Decoder::kUnitLines);
+        decoder(blocks.blocks + at, levels[g]);
       }
 #pragma GCC unroll 8
       for (size_t quad = 0; quad < Decoder::kUnitQuads; ++quad) {
@@ -156,9 +159,9 @@ TQ_INLINE void AccumulateGroups(const LevelDecoder<kBits>& decoder, const uint8_
 }
 
 template <int kBits, size_t kQueries, size_t kDigits>
-void AccumulateQueries(const ScorePlan& plan, const uint8_t* blocks, size_t block_count,
-                       const WeightDigits& weights, size_t first, const float* keep,
-                       const float* gain, float* sums, size_t stride) {
+void AccumulateQueries(const ScorePlan& plan, const BlocksView& blocks, const WeightDigits& weights,
+                       size_t first, const float* keep, const float* gain, float* sums,
+                       size_t stride) {
   const LevelDecoder<kBits> decoder(plan, 0);
   const uint8_t* digits[kQueries * kDigits];
   for (size_t r = 0; r < kQueries * kDigits; ++r) {
@@ -168,26 +171,27 @@ void AccumulateQueries(const ScorePlan& plan, const uint8_t* blocks, size_t bloc
   size_t j = 0;
   for (; j + 16 < plan.dim; j += 32) {
     AccumulateGroups<kBits, kQueries, kDigits, 2>(
-        decoder, blocks + j / kLanes * ValueGroupBytes(kBits), block_count, block_bytes, digits,
-        keep + first, gain + first, plan.dim - j, sums + first * stride + j, stride);
+        decoder, blocks, j / kLanes * ValueGroupBytes(kBits), block_bytes, digits, keep + first,
+        gain + first, plan.dim - j, sums + first * stride + j, stride);
   }
   if (j < plan.dim) {
     AccumulateGroups<kBits, kQueries, kDigits, 1>(
-        decoder, blocks + j / kLanes * ValueGroupBytes(kBits), block_count, block_bytes, digits,
-        keep + first, gain + first, plan.dim - j, sums + first * stride + j, stride);
+        decoder, blocks, j / kLanes * ValueGroupBytes(kBits), block_bytes, digits, keep + first,
+        gain + first, plan.dim - j, sums + first * stride + j, stride);
   }
 }
 
 template <int kBits, size_t kDigits>
-void AccumulateFixed(const ScorePlan& plan, const uint8_t* blocks, size_t block_count,
-                     const WeightDigits& weights, size_t queries, const float* keep,
-                     const float* gain, const QueryRows<float>& sums) {
+void AccumulateFixed(const ScorePlan& plan, BlocksView blocks, const WeightDigits& weights,
+                     size_t queries, const float* keep, const float* gain,
+                     const QueryRows<float>& sums) {
   constexpr size_t kMost = 8 / kDigits;
   size_t first = 0;
   const auto pass = [&]<size_t kQueries>() {
-    AccumulateQueries<kBits, kQueries, kDigits>(plan, blocks, block_count, weights, first, keep,
-                                                gain, sums.data, sums.stride);
+    AccumulateQueries<kBits, kQueries, kDigits>(plan, blocks, weights, first, keep, gain, sums.data,
+                                                sums.stride);
     first += kQueries;
+    blocks.ahead = {};  // once is enough
   };
   while (queries - first >= kMost) pass.template operator()<kMost>();
   if (queries - first >= 4) pass.template operator()<4>();
@@ -195,13 +199,13 @@ void AccumulateFixed(const ScorePlan& plan, const uint8_t* blocks, size_t block_
   if (queries - first >= 1) pass.template operator()<1>();
 }
 
-void AccumulateValues(const ScorePlan& plan, const uint8_t* blocks, size_t block_count,
-                      const WeightDigits& weights, size_t queries, const float* keep,
-                      const float* gain, const QueryRows<float>& sums) {
+void AccumulateValues(const ScorePlan& plan, const BlocksView& blocks, const WeightDigits& weights,
+                      size_t queries, const float* keep, const float* gain,
+                      const QueryRows<float>& sums) {
   const auto fixed = [&]<int kBits>() {
     const auto accumulate =
         weights.low != nullptr ? AccumulateFixed<kBits, 2> : AccumulateFixed<kBits, 1>;
-    accumulate(plan, blocks, block_count, weights, queries, keep, gain, sums);
+    accumulate(plan, blocks, weights, queries, keep, gain, sums);
   };
   if (plan.int8_levels) {
     switch (plan.bits) {
@@ -219,8 +223,7 @@ void AccumulateValues(const ScorePlan& plan, const uint8_t* blocks, size_t block
         break;
     }
   }
-  reference::kAttention.accumulate_values(plan, blocks, block_count, weights, queries, keep, gain,
-                                          sums);
+  reference::kAttention.accumulate_values(plan, blocks, weights, queries, keep, gain, sums);
 }
 
 // Elements [j, j + 16) of row t under the mask, zero elsewhere.
@@ -232,6 +235,16 @@ TQ_INLINE __m512 LoadExact(const ExactRows& rows, size_t t, size_t j, __mmask16 
   else
     return _mm512_cvtph_ps(
         _mm256_maskz_loadu_epi16(mask, static_cast<const uint16_t*>(rows.rows) + at));
+}
+
+// The hardware does not foresee columns of rows, nor the next page of memory.
+constexpr size_t kExactAhead = 16;
+
+template <ExactType kType>
+TQ_INLINE void PrefetchExact(const ExactRows& rows, size_t t, size_t j) {
+  constexpr size_t kBytes = kType == ExactType::kF32 ? 4 : 2;
+  if (j * kBytes % kLineBytes != 0) return;
+  __builtin_prefetch(static_cast<const uint8_t*>(rows.rows) + (t * rows.stride + j) * kBytes);
 }
 
 // kTokens rows at a time: more sums in flight, and a query is loaded once for all of them.
@@ -246,7 +259,10 @@ TQ_INLINE void ScoreExactTokens(const ExactRows& rows, size_t t, const float* qu
   for (size_t j = 0; j < rows.dim; j += 16) {
     const __mmask16 mask = FloatsBelow(rows.dim - j);
     __m512 row[kTokens];
-    for (size_t i = 0; i < kTokens; ++i) row[i] = LoadExact<kType>(rows, t + i, j, mask);
+    for (size_t i = 0; i < kTokens; ++i) {
+      PrefetchExact<kType>(rows, t + i + kExactAhead, j);
+      row[i] = LoadExact<kType>(rows, t + i, j, mask);
+    }
 #pragma GCC unroll 8
     for (size_t q = 0; q < kQueries; ++q) {
       const __m512 x = _mm512_maskz_loadu_ps(mask, query + q * query_stride + j);
@@ -287,6 +303,7 @@ void AccumulateExactQueries(const ExactRows& rows, size_t count, const float* we
     for (size_t t = 0; t < count; ++t) {
       __m512 row[kVectors];
       for (size_t v = 0; v < kVectors; ++v) {
+        PrefetchExact<kType>(rows, t + kExactAhead, j + 16 * v);
         row[v] =
             mask[v] == 0 ? _mm512_setzero_ps() : LoadExact<kType>(rows, t, j + 16 * v, mask[v]);
       }

@@ -8,19 +8,24 @@
 namespace turboquant::kernels {
 namespace {
 
-// Rotated coordinates to the grid, 32 at a time; zero behind dim.
+// 32 rotated coordinates to the grid. Rounds to nearest even in the default mode; the products stay
+// below 2^22.
+TQ_INLINE __m512i ToGrid32(__m512 low, __m512 high, __m512 gain) {
+  const __m512i order = _mm512_set_epi64(7, 5, 3, 1, 6, 4, 2, 0);
+  const __m512i a = _mm512_cvtps_epi32(_mm512_mul_ps(low, gain));
+  const __m512i b = _mm512_cvtps_epi32(_mm512_mul_ps(high, gain));
+  const __m512i z = _mm512_permutexvar_epi64(order, _mm512_packs_epi32(a, b));
+  return _mm512_max_epi16(z, _mm512_set1_epi16(-kGridMax));
+}
+
+// A whole row; zero behind dim.
 void ToGrid(float* coordinates, size_t dim, float gain, int16_t* grid) {
   std::fill(coordinates + dim, coordinates + RoundUp(dim, 32), 0.0f);
   const __m512 gains = _mm512_set1_ps(gain);
-  const __m512i order = _mm512_set_epi64(7, 5, 3, 1, 6, 4, 2, 0);
-  const __m512i lowest = _mm512_set1_epi16(-kGridMax);
   for (size_t j = 0; j < dim; j += 32) {
-    // Rounds to nearest even in the default mode; the product stays below 2^22.
-    const __m512i a = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(coordinates + j), gains));
-    const __m512i b =
-        _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(coordinates + j + 16), gains));
-    const __m512i z = _mm512_permutexvar_epi64(order, _mm512_packs_epi32(a, b));
-    _mm512_storeu_si512(grid + j, _mm512_max_epi16(z, lowest));
+    const __m512 low = _mm512_loadu_ps(coordinates + j);
+    const __m512 high = _mm512_loadu_ps(coordinates + j + 16);
+    _mm512_storeu_si512(grid + j, ToGrid32(low, high, gains));
   }
 }
 
@@ -35,14 +40,24 @@ TQ_INLINE Cells LoadCells(const EncodePlan& plan, int candidate) {
           _mm512_loadu_si512(plan.cells + candidate * 2 * kCells + kCells)};
 }
 
-// Number of thresholds below the magnitude.
-TQ_INLINE __m512i MagnitudeCell(const Cells& cells, __m512i magnitude) {
-  const __m512i cell = _mm512_srli_epi16(
+TQ_INLINE __m512i CellOf(__m512i magnitude) {
+  return _mm512_srli_epi16(
       _mm512_min_epi16(magnitude, _mm512_set1_epi16((kCells << kCellShift) - 1)), kCellShift);
+}
+
+// Number of thresholds below the magnitude.
+TQ_INLINE __m512i LevelIndex(const Cells& cells, __m512i cell, __m512i magnitude) {
   const __m512i base = _mm512_permutexvar_epi16(cell, cells.base);
   const __mmask32 above =
       _mm512_cmpgt_epi16_mask(magnitude, _mm512_permutexvar_epi16(cell, cells.threshold));
   return _mm512_mask_add_epi16(base, above, base, _mm512_set1_epi16(1));
+}
+
+// Above zero half + index, else half - 1 - index; half is half the number of codes.
+TQ_INLINE __m512i CodeOf(__m512i half, __m512i z, __m512i index) {
+  const __mmask32 positive = _mm512_cmpgt_epi16_mask(z, _mm512_setzero_si512());
+  const __m512i below = _mm512_sub_epi16(_mm512_sub_epi16(half, _mm512_set1_epi16(1)), index);
+  return _mm512_mask_add_epi16(below, positive, half, index);
 }
 
 TQ_INLINE __mmask32 LanesBelow(size_t count) {
@@ -66,8 +81,9 @@ RowSums CandidateSums(const EncodePlan& plan, int candidate, const int16_t* grid
     __m512i level_level = _mm512_setzero_si512();
     for (size_t j = first; j < std::min(dim, first + kMaxInt32Dim); j += 32) {
       const __m512i magnitude = _mm512_abs_epi16(_mm512_loadu_si512(grid + j));
-      const __m512i level = _mm512_maskz_mov_epi16(
-          LanesBelow(dim - j), _mm512_permutexvar_epi16(MagnitudeCell(cells, magnitude), levels));
+      const __m512i index = LevelIndex(cells, CellOf(magnitude), magnitude);
+      const __m512i level =
+          _mm512_maskz_mov_epi16(LanesBelow(dim - j), _mm512_permutexvar_epi16(index, levels));
       grid_level = _mm512_dpwssd_epi32(grid_level, magnitude, level);
       level_level = _mm512_dpwssd_epi32(level_level, level, level);
     }
@@ -83,11 +99,8 @@ void CandidateCodes(const EncodePlan& plan, int candidate, const int16_t* grid, 
   const __m512i half = _mm512_set1_epi16(static_cast<int16_t>(plan.codes / 2));
   for (size_t j = 0; j < dim; j += 32) {
     const __m512i z = _mm512_loadu_si512(grid + j);
-    const __m512i cell = MagnitudeCell(cells, _mm512_abs_epi16(z));
-    // Above zero half + cell, else half - 1 - cell.
-    const __mmask32 positive = _mm512_cmpgt_epi16_mask(z, _mm512_setzero_si512());
-    const __m512i below = _mm512_sub_epi16(_mm512_sub_epi16(half, _mm512_set1_epi16(1)), cell);
-    const __m512i code = _mm512_mask_add_epi16(below, positive, half, cell);
+    const __m512i magnitude = _mm512_abs_epi16(z);
+    const __m512i code = CodeOf(half, z, LevelIndex(cells, CellOf(magnitude), magnitude));
     const __m512i kept = _mm512_maskz_mov_epi16(LanesBelow(dim - j), code);
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes + j), _mm512_cvtepi16_epi8(kept));
   }
@@ -140,8 +153,9 @@ void PackRow(const PackedBlocks& into, size_t lane, const uint8_t* codes) {
   }
 }
 
-void EncodeRows(const EncodePlan& plan, const float* rows, size_t stride, size_t count,
-                const float* gains, const PackedBlocks& into, size_t first_lane, RowSums* sums) {
+void EncodeLongRows(const EncodePlan& plan, const float* rows, size_t stride, size_t count,
+                    const float* gains, const PackedBlocks& into, size_t first_lane,
+                    RowSums* sums) {
   const size_t dim = plan.rotation.dim;
   const size_t padded = RoundUp(dim, 32);
   Scratch<float> coordinates(padded);

@@ -21,34 +21,32 @@ double NormSquared(const float* row, size_t dim) {
     low = _mm512_fmadd_pd(a, a, low);  // a² is exact, so fused or not is the same
     high = _mm512_fmadd_pd(b, b, high);
   }
-  alignas(64) double lanes[16];
-  _mm512_storeu_pd(lanes, low);
-  _mm512_storeu_pd(lanes + 8, high);
-  for (size_t width = 1; width < 16; width *= 2) {
-    for (size_t i = 0; i < 16; i += 2 * width) lanes[i] += lanes[i + width];
-  }
-  return lanes[0];
+  // a0+a1, a8+a9, a2+a3, ...; then i with i + 2, + 4, + 8.
+  const __m512d pairs = _mm512_add_pd(_mm512_unpacklo_pd(low, high), _mm512_unpackhi_pd(low, high));
+  const auto fours = [](__m256d v) {
+    return _mm_add_pd(_mm256_castpd256_pd128(v), _mm256_extractf128_pd(v, 1));
+  };
+  const __m128d eights = _mm_add_pd(
+      fours(_mm512_castpd512_pd256(pairs)),
+      fours(_mm256_castsi256_pd(_mm512_extracti64x4_epi64(_mm512_castpd_si512(pairs), 1))));
+  return _mm_cvtsd_f64(_mm_add_sd(eights, _mm_unpackhi_pd(eights, eights)));
 }
 
 TQ_INLINE __m512 FlipSigns(__m512 x, __m512i masks) {
   return _mm512_castsi512_ps(_mm512_xor_si512(_mm512_castps_si512(x), masks));
 }
 
-// Strides 1, 2, 4, 8 inside one vector: swapped + (x with the odd half negated).
+TQ_INLINE __m512 Signs(__mmask16 minus) {
+  return _mm512_mask_mov_ps(_mm512_set1_ps(1.0f), minus, _mm512_set1_ps(-1.0f));
+}
+
+// Strides 1, 2, 4, 8 inside one vector: swapped + x·(1 or, in the odd half, -1). The product is
+// exact, so fused or not is the same.
 TQ_INLINE __m512 ButterfliesInside(__m512 v) {
-  const int kMinus = static_cast<int>(0x80000000u);
-  const __m512i odd1 = _mm512_set_epi32(kMinus, 0, kMinus, 0, kMinus, 0, kMinus, 0, kMinus, 0,
-                                        kMinus, 0, kMinus, 0, kMinus, 0);
-  const __m512i odd2 = _mm512_set_epi32(kMinus, kMinus, 0, 0, kMinus, kMinus, 0, 0, kMinus, kMinus,
-                                        0, 0, kMinus, kMinus, 0, 0);
-  const __m512i odd4 = _mm512_set_epi32(kMinus, kMinus, kMinus, kMinus, 0, 0, 0, 0, kMinus, kMinus,
-                                        kMinus, kMinus, 0, 0, 0, 0);
-  const __m512i odd8 = _mm512_set_epi32(kMinus, kMinus, kMinus, kMinus, kMinus, kMinus, kMinus,
-                                        kMinus, 0, 0, 0, 0, 0, 0, 0, 0);
-  v = _mm512_add_ps(_mm512_permute_ps(v, 0xB1), FlipSigns(v, odd1));
-  v = _mm512_add_ps(_mm512_permute_ps(v, 0x4E), FlipSigns(v, odd2));
-  v = _mm512_add_ps(_mm512_shuffle_f32x4(v, v, 0xB1), FlipSigns(v, odd4));
-  return _mm512_add_ps(_mm512_shuffle_f32x4(v, v, 0x4E), FlipSigns(v, odd8));
+  v = _mm512_fmadd_ps(v, Signs(0xAAAA), _mm512_permute_ps(v, 0xB1));
+  v = _mm512_fmadd_ps(v, Signs(0xCCCC), _mm512_permute_ps(v, 0x4E));
+  v = _mm512_fmadd_ps(v, Signs(0xF0F0), _mm512_shuffle_f32x4(v, v, 0xB1));
+  return _mm512_fmadd_ps(v, Signs(0xFF00), _mm512_shuffle_f32x4(v, v, 0x4E));
 }
 
 TQ_INLINE void Butterfly(__m512& a, __m512& b) {
@@ -57,25 +55,42 @@ TQ_INLINE void Butterfly(__m512& a, __m512& b) {
   a = sum;
 }
 
-// Flips signs (masks may be null), then all strides; count is a power of two >= 16. The outer
-// strides run in groups of up to eight vectors.
-void Butterflies(const uint32_t* masks, size_t count, float* x) {
-  const size_t group = std::min<size_t>(count / 16, 8);  // neighbouring vectors held at once
-  __m512 v[8];
-  for (size_t j = 0; j < count; j += 16 * group) {
-    for (size_t i = 0; i < group; ++i) {
+// Flips signs (masks may be null), then all strides inside each group of kGroup vectors.
+template <size_t kGroup>
+TQ_INLINE void GroupButterflies(const uint32_t* masks, size_t count, float* x) {
+  for (size_t j = 0; j < count; j += 16 * kGroup) {
+    __m512 v[kGroup];
+#pragma GCC unroll 8
+    for (size_t i = 0; i < kGroup; ++i) {
       v[i] = _mm512_loadu_ps(x + j + 16 * i);
       if (masks != nullptr) v[i] = FlipSigns(v[i], _mm512_loadu_si512(masks + j + 16 * i));
       v[i] = ButterfliesInside(v[i]);
     }
-    for (size_t stride = 1; stride < group; stride *= 2) {
-      for (size_t i = 0; i < group; ++i) {
+#pragma GCC unroll 3
+    for (size_t stride = 1; stride < kGroup; stride *= 2) {
+#pragma GCC unroll 8
+      for (size_t i = 0; i < kGroup; ++i) {
         if (!(i & stride)) Butterfly(v[i], v[i + stride]);
       }
     }
-    for (size_t i = 0; i < group; ++i) _mm512_storeu_ps(x + j + 16 * i, v[i]);
+#pragma GCC unroll 8
+    for (size_t i = 0; i < kGroup; ++i) _mm512_storeu_ps(x + j + 16 * i, v[i]);
   }
-  for (size_t stride = 16 * group; stride < count; stride *= 2) {
+}
+
+// The same over all strides; count is a power of two >= 16.
+void Butterflies(const uint32_t* masks, size_t count, float* x) {
+  switch (count) {
+    case 16:
+      return GroupButterflies<1>(masks, count, x);
+    case 32:
+      return GroupButterflies<2>(masks, count, x);
+    case 64:
+      return GroupButterflies<4>(masks, count, x);
+    default:
+      GroupButterflies<8>(masks, count, x);
+  }
+  for (size_t stride = 128; stride < count; stride *= 2) {
     for (size_t j = 0; j < count; j += 2 * stride) {
       for (size_t i = j; i < j + stride; i += 16) {
         __m512 a = _mm512_loadu_ps(x + i);

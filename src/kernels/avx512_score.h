@@ -51,6 +51,13 @@ float RoundQuery(const float* rotated, size_t dim, int8_t* high, int8_t* low) {
   return largest;
 }
 
+// 0, 1, ..., 63.
+TQ_INLINE __m512i ByteIndices() {
+  const __m512i quads = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+  return _mm512_add_epi8(_mm512_mullo_epi32(quads, _mm512_set1_epi32(0x04040404)),
+                         _mm512_set1_epi32(0x03020100));
+}
+
 // Codes of one line unit to levels + offset. A byte permute looks at six index bits only, so tables
 // repeated over the others need no mask: shifted-in neighbours do no harm.
 template <int kBits>
@@ -58,17 +65,25 @@ struct LevelDecoder {
   static constexpr size_t kUnitQuads = kBits == 3 ? 8 : 8 / kBits;
   static constexpr size_t kUnitLines = kBits == 3 ? 3 : 1;
 
-  __m512i
-      table[3];  // over index bits 0.., kBits.., 2·kBits..; with 8 bits: what is added to a code
+  // Table t is over index bits t·kBits and up; with 8 bits, what is added to a code.
+  static constexpr int kTables = kBits == 8 || kBits == 4 ? 1 : kBits == 3 ? 2 : 3;
+  __m512i table[kTables];
 
   TQ_INLINE LevelDecoder(const ScorePlan& plan, int offset) {
-    for (int t = 0; t < 3; ++t) {
-      alignas(64) uint8_t levels[64];
-      for (int i = 0; i < 64; ++i) {
-        const int code = (i >> (kBits * t)) & ((1 << kBits) - 1);
-        levels[i] = static_cast<uint8_t>(kBits == 8 ? offset - 127 : plan.levels[code] + offset);
+    if constexpr (kBits == 8) {
+      table[0] = _mm512_set1_epi8(static_cast<char>(offset - 127));
+    } else {
+      const __m128i levels =
+          _mm256_cvtsepi16_epi8(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(plan.levels)));
+      const __m512i all =
+          _mm512_broadcast_i32x4(_mm_add_epi8(levels, _mm_set1_epi8(static_cast<char>(offset))));
+      const __m512i mask = _mm512_set1_epi8((1 << kBits) - 1);
+      const __m512i index = ByteIndices();
+#pragma GCC unroll 3
+      for (int t = 0; t < kTables; ++t) {
+        table[t] = _mm512_permutexvar_epi8(
+            _mm512_and_si512(_mm512_srli_epi16(index, kBits * t), mask), all);
       }
-      table[t] = _mm512_load_si512(levels);
     }
   }
 
@@ -119,6 +134,18 @@ struct LevelDecoder {
   }
 };
 
+// padded: a multiple of 32.
+TQ_INLINE int32_t SumOfDigits(const int8_t* digits, size_t padded) {
+  __m256i sums = _mm256_setzero_si256();
+  for (size_t j = 0; j < padded; j += 32) {
+    sums = _mm256_dpbusd_epi32(sums, _mm256_set1_epi8(1),
+                               _mm256_loadu_si256(reinterpret_cast<const __m256i*>(digits + j)));
+  }
+  __m128i four = _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
+  four = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4E));
+  return _mm_cvtsi128_si32(_mm_add_epi32(four, _mm_shuffle_epi32(four, 0xB1)));
+}
+
 TQ_INLINE __m512i BroadcastQuad(const int8_t* digits) {
   int32_t quad;
   std::memcpy(&quad, digits, sizeof(quad));
@@ -134,7 +161,7 @@ TQ_INLINE __m512 LoadScales(const RowScales& scales, size_t r) {
 // digit serves them all. Stores blocks [block, block + kBlocks).
 template <int kBits, size_t kQueries, size_t kDigits, size_t kBlocks>
 TQ_INLINE void ScoreBlocks(const LevelDecoder<kBits>& decoder, size_t units, size_t block_bytes,
-                           const uint8_t* blocks, size_t block, const RowScales& scales,
+                           const BlocksView& blocks, size_t block, const RowScales& scales,
                            const int8_t* const* digits, const int32_t* start, const float* factors,
                            float* scores, size_t score_stride) {
   using Decoder = LevelDecoder<kBits>;
@@ -149,8 +176,9 @@ TQ_INLINE void ScoreBlocks(const LevelDecoder<kBits>& decoder, size_t units, siz
     __m512i levels[kBlocks][Decoder::kUnitQuads];
 #pragma GCC unroll 8
     for (size_t b = 0; b < kBlocks; ++b) {
-      decoder(blocks + (block + b) * block_bytes + unit * Decoder::kUnitLines * kLineBytes,
-              levels[b]);
+      const size_t at = (block + b) * block_bytes + unit * Decoder::kUnitLines * kLineBytes;
+      blocks.ahead.Prefetch(at, Decoder::kUnitLines);
+      decoder(blocks.blocks + at, levels[b]);
     }
 #pragma GCC unroll 8
     for (size_t quad = 0; quad < Decoder::kUnitQuads; ++quad) {
@@ -180,9 +208,8 @@ TQ_INLINE void ScoreBlocks(const LevelDecoder<kBits>& decoder, size_t units, siz
 }
 
 template <int kBits, size_t kQueries, size_t kDigits>
-void ScoreQueries(const ScorePlan& plan, const uint8_t* blocks, size_t block_count,
-                  const RowScales& scales, const QueryDigits& queries, size_t first, float* scores,
-                  size_t score_stride) {
+void ScoreQueries(const ScorePlan& plan, const BlocksView& blocks, const RowScales& scales,
+                  const QueryDigits& queries, size_t first, float* scores, size_t score_stride) {
   using Decoder = LevelDecoder<kBits>;
   constexpr size_t kRows = kQueries * kDigits;
   constexpr size_t kBlocks = kRows <= 2 ? 4 : 2;
@@ -195,34 +222,32 @@ void ScoreQueries(const ScorePlan& plan, const uint8_t* blocks, size_t block_cou
   for (size_t r = 0; r < kRows; ++r) {
     digits[r] =
         (r < kQueries ? queries.high : queries.low) + (first + r % kQueries) * queries.stride;
-    int32_t sum = 0;
-    for (size_t j = 0; j < 4 * units * Decoder::kUnitQuads; ++j) sum += digits[r][j];
-    start[r] = -128 * sum;
+    start[r] = -128 * SumOfDigits(digits[r], PaddedDim(plan.dim));
   }
   float* out = scores + first * score_stride;
   const float* factors = queries.factors + first;
   size_t block = 0;
-  for (; block + kBlocks <= block_count; block += kBlocks) {
+  for (; block + kBlocks <= blocks.count; block += kBlocks) {
     ScoreBlocks<kBits, kQueries, kDigits, kBlocks>(decoder, units, block_bytes, blocks, block,
                                                    scales, digits, start, factors, out,
                                                    score_stride);
   }
-  for (; block < block_count; ++block) {
+  for (; block < blocks.count; ++block) {
     ScoreBlocks<kBits, kQueries, kDigits, 1>(decoder, units, block_bytes, blocks, block, scales,
                                              digits, start, factors, out, score_stride);
   }
 }
 
 template <int kBits, size_t kDigits>
-void ScoreFixed(const ScorePlan& plan, const uint8_t* blocks, size_t block_count,
-                const RowScales& scales, const QueryDigits& queries, float* scores,
-                size_t score_stride) {
+void ScoreFixed(const ScorePlan& plan, BlocksView blocks, const RowScales& scales,
+                const QueryDigits& queries, float* scores, size_t score_stride) {
   constexpr size_t kMost = 8 / kDigits;
   size_t first = 0;
   const auto pass = [&]<size_t kQueries>() {
-    ScoreQueries<kBits, kQueries, kDigits>(plan, blocks, block_count, scales, queries, first,
-                                           scores, score_stride);
+    ScoreQueries<kBits, kQueries, kDigits>(plan, blocks, scales, queries, first, scores,
+                                           score_stride);
     first += kQueries;
+    blocks.ahead = {};  // once is enough
   };
   while (queries.queries - first >= kMost) pass.template operator()<kMost>();
   if (queries.queries - first >= 4) pass.template operator()<4>();
@@ -230,14 +255,13 @@ void ScoreFixed(const ScorePlan& plan, const uint8_t* blocks, size_t block_count
   if (queries.queries - first >= 1) pass.template operator()<1>();
 }
 
-void ScoreKeys(const ScorePlan& plan, const uint8_t* blocks, size_t block_count,
-               const RowScales& scales, const QueryDigits& queries, float* scores,
-               size_t score_stride) {
+void ScoreKeys(const ScorePlan& plan, const BlocksView& blocks, const RowScales& scales,
+               const QueryDigits& queries, float* scores, size_t score_stride) {
   const auto fixed = [&]<int kBits>() {
     if (queries.low != nullptr) {
-      ScoreFixed<kBits, 2>(plan, blocks, block_count, scales, queries, scores, score_stride);
+      ScoreFixed<kBits, 2>(plan, blocks, scales, queries, scores, score_stride);
     } else {
-      ScoreFixed<kBits, 1>(plan, blocks, block_count, scales, queries, scores, score_stride);
+      ScoreFixed<kBits, 1>(plan, blocks, scales, queries, scores, score_stride);
     }
   };
   if (plan.int8_levels && plan.dim <= kMaxInt32Dim) {
@@ -256,7 +280,7 @@ void ScoreKeys(const ScorePlan& plan, const uint8_t* blocks, size_t block_count,
         break;
     }
   }
-  reference::ScoreKeys(plan, blocks, block_count, scales, queries, scores, score_stride);
+  reference::ScoreKeys(plan, blocks, scales, queries, scores, score_stride);
 }
 
 }  // namespace

@@ -176,11 +176,10 @@ struct KernelTable {
   // input. Exact.
   float (*query_digits)(const float* rotated, size_t dim, int8_t* high, int8_t* low);
 
-  // scores[q * score_stride + r] for the 16·block_count rows of key blocks:
+  // scores[q * score_stride + r] for the 16·blocks.count rows of key blocks:
   // (float(sum_j level_j · digit_j) · factors[q]) · scale_r, in this order. Exact.
-  void (*score_keys)(const ScorePlan& plan, const uint8_t* blocks, size_t block_count,
-                     const RowScales& scales, const QueryDigits& queries, float* scores,
-                     size_t score_stride);
+  void (*score_keys)(const ScorePlan& plan, const BlocksView& blocks, const RowScales& scales,
+                     const QueryDigits& queries, float* scores, size_t score_stride);
 
   // Codes of lanes [first_lane, first_lane + count) to bytes, row r at codes + r * dim. Exact.
   void (*unpack_codes)(const PackedBlocks& from, size_t first_lane, size_t count, uint8_t* codes);
@@ -222,9 +221,8 @@ RowSums SearchCodes(const EncodePlan& plan, const int16_t* grid, uint8_t* codes)
 void EncodeRows(const EncodePlan& plan, const float* rows, size_t stride, size_t count,
                 const float* gains, const PackedBlocks& into, size_t first_lane, RowSums* sums);
 float RoundQuery(const float* rotated, size_t dim, int8_t* high, int8_t* low);
-void ScoreKeys(const ScorePlan& plan, const uint8_t* blocks, size_t block_count,
-               const RowScales& scales, const QueryDigits& queries, float* scores,
-               size_t score_stride);
+void ScoreKeys(const ScorePlan& plan, const BlocksView& blocks, const RowScales& scales,
+               const QueryDigits& queries, float* scores, size_t score_stride);
 void UnpackCodes(const PackedBlocks& from, size_t first_lane, size_t count, uint8_t* codes);
 void PackCodes(const PackedBlocks& into, size_t first_lane, size_t count, const uint8_t* codes);
 void Dequantize(const ScorePlan& plan, const uint8_t* codes, float factor, float* out);

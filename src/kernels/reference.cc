@@ -224,12 +224,11 @@ float RoundQuery(const float* rotated, size_t dim, int8_t* high, int8_t* low) {
   return largest;
 }
 
-void ScoreKeys(const ScorePlan& plan, const uint8_t* blocks, size_t block_count,
-               const RowScales& scales, const QueryDigits& queries, float* scores,
-               size_t score_stride) {
-  const PackedBlocks packed = {const_cast<uint8_t*>(blocks), plan.dim, plan.bits, false};
+void ScoreKeys(const ScorePlan& plan, const BlocksView& blocks, const RowScales& scales,
+               const QueryDigits& queries, float* scores, size_t score_stride) {
+  const PackedBlocks packed = {const_cast<uint8_t*>(blocks.blocks), plan.dim, plan.bits, false};
   std::vector<uint8_t> codes(plan.dim);
-  for (size_t r = 0; r < block_count * kKeyBlockRows; ++r) {
+  for (size_t r = 0; r < blocks.count * kKeyBlockRows; ++r) {
     UnpackCodes(packed, r, 1, codes.data());
     for (size_t q = 0; q < queries.queries; ++q) {
       const int8_t* high = queries.high + q * queries.stride;

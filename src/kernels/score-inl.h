@@ -228,7 +228,7 @@ HWY_INLINE void StoreScores(const VI32* sums, const RowScales& scales, size_t ro
 }
 
 template <int kBits, size_t kQueries, size_t kDigits>
-HWY_NOINLINE void ScoreQueries(const ScorePlan& plan, const uint8_t* blocks, size_t block_count,
+HWY_NOINLINE void ScoreQueries(const ScorePlan& plan, const BlocksView& blocks,
                                const RowScales& scales, const QueryDigits& queries, size_t first,
                                float* scores, size_t score_stride) {
   using Decoder = LevelDecoder<kBits>;
@@ -246,9 +246,10 @@ HWY_NOINLINE void ScoreQueries(const ScorePlan& plan, const uint8_t* blocks, siz
   if constexpr (kWide) WidenDigits<kQueries>(queries, first, wide_stride, wide.data());
 #endif
   const size_t block_bytes = KeyBlockBytes(plan.dim, kBits);
-  for (size_t block = 0; block < block_count; ++block) {
+  for (size_t block = 0; block < blocks.count; ++block) {
+    blocks.ahead.Prefetch(block * block_bytes, block_bytes / kLineBytes);
     for (size_t lane_vector = 0; lane_vector < kVectorsPerLine; lane_vector += kVectors) {
-      const uint8_t* lines = blocks + block * block_bytes + lane_vector * kVectorBytes;
+      const uint8_t* lines = blocks.blocks + block * block_bytes + lane_vector * kVectorBytes;
       VI32 sums[kVectors][kRows];
       for (size_t v = 0; v < kVectors; ++v) {
         for (size_t r = 0; r < kRows; ++r)
@@ -278,15 +279,15 @@ HWY_NOINLINE void ScoreQueries(const ScorePlan& plan, const uint8_t* blocks, siz
 }
 
 template <int kBits, size_t kDigits>
-void ScoreFixed(const ScorePlan& plan, const uint8_t* blocks, size_t block_count,
-                const RowScales& scales, const QueryDigits& queries, float* scores,
-                size_t score_stride) {
+void ScoreFixed(const ScorePlan& plan, BlocksView blocks, const RowScales& scales,
+                const QueryDigits& queries, float* scores, size_t score_stride) {
   constexpr size_t kMost = 8 / kDigits;
   size_t first = 0;
   const auto pass = [&]<size_t kQueries>() {
-    ScoreQueries<kBits, kQueries, kDigits>(plan, blocks, block_count, scales, queries, first,
-                                           scores, score_stride);
+    ScoreQueries<kBits, kQueries, kDigits>(plan, blocks, scales, queries, first, scores,
+                                           score_stride);
     first += kQueries;
+    blocks.ahead = {};  // once is enough
   };
   while (queries.queries - first >= kMost) pass.template operator()<kMost>();
   if (queries.queries - first >= 4) pass.template operator()<4>();
@@ -294,14 +295,13 @@ void ScoreFixed(const ScorePlan& plan, const uint8_t* blocks, size_t block_count
   if (queries.queries - first >= 1) pass.template operator()<1>();
 }
 
-inline void ScoreKeys(const ScorePlan& plan, const uint8_t* blocks, size_t block_count,
-                      const RowScales& scales, const QueryDigits& queries, float* scores,
-                      size_t score_stride) {
+inline void ScoreKeys(const ScorePlan& plan, const BlocksView& blocks, const RowScales& scales,
+                      const QueryDigits& queries, float* scores, size_t score_stride) {
   const auto fixed = [&]<int kBits>() {
     if (queries.low != nullptr) {
-      ScoreFixed<kBits, 2>(plan, blocks, block_count, scales, queries, scores, score_stride);
+      ScoreFixed<kBits, 2>(plan, blocks, scales, queries, scores, score_stride);
     } else {
-      ScoreFixed<kBits, 1>(plan, blocks, block_count, scales, queries, scores, score_stride);
+      ScoreFixed<kBits, 1>(plan, blocks, scales, queries, scores, score_stride);
     }
   };
   if (plan.int8_levels && plan.dim <= kMaxInt32Dim) {
@@ -320,7 +320,7 @@ inline void ScoreKeys(const ScorePlan& plan, const uint8_t* blocks, size_t block
         break;
     }
   }
-  reference::ScoreKeys(plan, blocks, block_count, scales, queries, scores, score_stride);
+  reference::ScoreKeys(plan, blocks, scales, queries, scores, score_stride);
 }
 
 }  // namespace turboquant::kernels::HWY_NAMESPACE

@@ -282,9 +282,13 @@ Result<void> MseCore::ReadChunk(std::string_view name, const RowsView& rows, siz
     for (size_t r = 0; r < chunk.rows; ++r) ReadRow(rows, row + r, chunk.buffer.data() + r * dim);
     source = {chunk.buffer.data(), chunk.rows, dim};
   }
+  for (size_t r = 0; r < chunk.rows; ++r)
+    chunk.norms[r] = kernels_->norm_squared(source.Row(r), dim);
   bool extreme = false;
   for (size_t r = 0; r < chunk.rows; ++r) {
-    TQ_TRY(chunk.norms[r], RowNorm(name, rows, row + r, source.Row(r)));
+    if (!std::isfinite(chunk.norms[r])) return NonFinite(name, rows, row + r);
+    chunk.norms[r] = std::sqrt(chunk.norms[r]);
+    if (options_.require_unit_norm) TQ_CHECK(CheckUnitNorm(name, row + r, chunk.norms[r]));
     extreme |= chunk.norms[r] != 0.0 && PrescaleExponent(chunk.norms[r]) != 0;
   }
   if (extreme) {
@@ -297,23 +301,18 @@ Result<void> MseCore::ReadChunk(std::string_view name, const RowsView& rows, siz
     source = {chunk.rescaled.data(), chunk.rows, dim};
   }
   for (size_t r = 0; r < chunk.rows; ++r) {
-    const double norm = std::ldexp(chunk.norms[r], extreme ? -PrescaleExponent(chunk.norms[r]) : 0);
+    const double norm =
+        extreme ? std::ldexp(chunk.norms[r], -PrescaleExponent(chunk.norms[r])) : chunk.norms[r];
     chunk.gains[r] = chunk.norms[r] == 0.0 ? 0.0f : static_cast<float>(tables_->grid_gain / norm);
   }
   return {};
 }
 
-Result<double> MseCore::RowNorm(std::string_view name, const RowsView& rows, size_t r,
-                                const float* row) const {
-  const double norm2 = kernels_->norm_squared(row, options_.dim);
-  if (!std::isfinite(norm2)) return NonFinite(name, rows, r);
-  const double norm = std::sqrt(norm2);
-  if (options_.require_unit_norm &&
-      !(std::fabs(norm - 1.0) <= static_cast<double>(options_.unit_norm_tolerance))) {
-    return Fail(ErrorCode::kNotUnitNorm, name, "[", r, "] has norm ", norm, ", not 1 within ",
-                static_cast<double>(options_.unit_norm_tolerance));
-  }
-  return norm;
+Result<void> MseCore::CheckUnitNorm(std::string_view name, size_t r, double norm) const {
+  const double tolerance = static_cast<double>(options_.unit_norm_tolerance);
+  if (std::fabs(norm - 1.0) <= tolerance) return {};
+  return Fail(ErrorCode::kNotUnitNorm, name, "[", r, "] has norm ", norm, ", not 1 within ",
+              tolerance);
 }
 
 Result<void> MseCore::StoreScale(std::string_view name, size_t r, double norm,

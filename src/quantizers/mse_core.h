@@ -92,8 +92,7 @@ class MseCore {
   void UseTables();  // with the rotation of this stream
   [[nodiscard]] Result<void> ReadChunk(std::string_view name, const RowsView& rows, size_t row,
                                        Chunk& chunk) const;
-  [[nodiscard]] Result<double> RowNorm(std::string_view name, const RowsView& rows, size_t r,
-                                       const float* row) const;
+  [[nodiscard]] Result<void> CheckUnitNorm(std::string_view name, size_t r, double norm) const;
   [[nodiscard]] Result<void> StoreScale(std::string_view name, size_t r, double norm,
                                         const kernels::RowSums& sums, const MseLanes& into,
                                         size_t lane) const;

@@ -268,6 +268,10 @@ Result<void> MseQuantizer::Score(const MseQueries& queries, const MseRows& encod
   return {};
 }
 
+// How far rows are read before they are scored: a second level of cache away, and past the end of a
+// page of memory, which the hardware does not read ahead of.
+constexpr size_t kAheadBytes = 8192;
+
 void MseQuantizer::ScoreBlocks(const MseQueries& queries, const MseRows& encoded, size_t first,
                                size_t count, const MatrixView<float>& scores) const {
   constexpr size_t kRows = kernels::kKeyBlockRows;
@@ -279,8 +283,12 @@ void MseQuantizer::ScoreBlocks(const MseQueries& queries, const MseRows& encoded
   const auto score = [&](size_t block, size_t blocks, float* out, size_t stride) {
     const kernels::RowScales scales = {f16 ? encoded.scales_f16_.data() + block * kRows : nullptr,
                                        f16 ? nullptr : encoded.scales_f32_.data() + block * kRows};
-    core_->kernels().score_keys(core_->score_plan(), encoded.blocks_.data() + block * block_bytes,
-                                blocks, scales, digits, out, stride);
+    const uint8_t* bytes = encoded.blocks_.data() + block * block_bytes;
+    kernels::ReadAhead ahead;
+    if (blocks * block_bytes > kAheadBytes)
+      ahead = {bytes + kAheadBytes, blocks * block_bytes - kAheadBytes};
+    core_->kernels().score_keys(core_->score_plan(), {bytes, blocks, ahead}, scales, digits, out,
+                                stride);
   };
   const size_t begin = encoded.front_;  // lanes of real rows
   const size_t end = encoded.front_ + encoded.size_;

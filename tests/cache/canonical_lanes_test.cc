@@ -65,5 +65,23 @@ TEST(CanonicalLanesTest, StreamsHoldTheCodesInOrder) {
   }
 }
 
+// A bad last row keeps the good ones before it out as well.
+TEST(CanonicalLanesTest, NothingIsWrittenBeforeAnError) {
+  const KvFormat format = Format(4, 32);
+  const KvPart& part = format.parts().keys.parts[0];
+  constexpr size_t kCount = 40;
+  const std::vector<std::byte> codes(kCount * CanonicalRowBytes(part), std::byte{0x75});
+  std::vector<std::byte> scales(kCount * 2, std::byte{0x3C});
+  scales.back() = std::byte{0x80};  // a sign
+  AlignedBytes page(format.PageBytes());
+  const auto read = ImportLanes(part, /*values=*/false, codes, scales, 0, kCount, page.data());
+  ASSERT_FALSE(read);
+  EXPECT_EQ(read.error().code, ErrorCode::kCorruptData);
+  EXPECT_NE(read.error().message.find("row 39 has scale"), std::string::npos)
+      << read.error().message;
+  const AlignedBytes untouched(format.PageBytes());
+  EXPECT_EQ(std::memcmp(page.data(), untouched.data(), page.size()), 0);
+}
+
 }  // namespace
 }  // namespace turboquant

@@ -260,7 +260,7 @@ TEST(KvPartsTest, PreparedQueriesScoreTheDecodedKeys) {
           const float one = 1.0f;
           std::vector<float> sums(256);
           format.parts().kernels->score_keys(
-              part.score, reinterpret_cast<const uint8_t*>(bytes.data() + part.blocks_offset), 16,
+              part.score, {reinterpret_cast<const uint8_t*>(bytes.data() + part.blocks_offset), 16},
               {scales, nullptr}, {high.data(), low.data(), high.size(), 1, &one}, sums.data(), 256);
           for (size_t r = 0; r < 32; ++r) scores[r] += factor * static_cast<double>(sums[r]);
         }

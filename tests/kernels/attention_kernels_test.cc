@@ -167,10 +167,12 @@ TEST_P(AttentionKernelsTest, AccumulateValuesEqualsReference) {
           const size_t stride = dim + 3;
           std::vector<float> sums = Normal(queries * stride, 6), expected = sums;
           const WeightDigits weights = {high.data(), two ? low.data() : nullptr};
-          kernels().accumulate_values(values.plan, values.bytes.data(), blocks, weights, queries,
-                                      keep.data(), gain.data(), {sums.data(), stride});
-          reference().accumulate_values(values.plan, values.bytes.data(), blocks, weights, queries,
-                                        keep.data(), gain.data(), {expected.data(), stride});
+          kernels().accumulate_values(values.plan,
+                                      {values.bytes.data(), blocks, {high.data(), 100}}, weights,
+                                      queries, keep.data(), gain.data(), {sums.data(), stride});
+          reference().accumulate_values(values.plan, {values.bytes.data(), blocks}, weights,
+                                        queries, keep.data(), gain.data(),
+                                        {expected.data(), stride});
           ExpectSameBits(sums, expected,
                          "dim " + std::to_string(dim) + ", bits " + std::to_string(bits) +
                              ", queries " + std::to_string(queries));

@@ -299,15 +299,16 @@ TEST_P(KernelsTest, ScoreKeysEqualsReference) {
         scale = F32ToF16(static_cast<float>(generator() % 100) * 0.37f).bits;
       std::vector<float> f32 = Normal(16 * blocks, 12);
       const size_t stride = 16 * blocks + 5;
+      const ReadAhead ahead = {packed.data(), packed.size()};  // a hint, whatever it is
       for (const size_t queries : {1, 2, 3, 4, 5, 8, 11}) {
         const Digits digits = RandomDigits(dim, queries, false);
         for (const bool two : {false, true}) {
           for (const bool half : {false, true}) {
             const RowScales scales = {half ? f16.data() : nullptr, half ? nullptr : f32.data()};
             std::vector<float> actual(queries * stride, -1.0f), expected = actual;
-            table().score_keys(book.score, packed.data(), blocks, scales,
+            table().score_keys(book.score, {packed.data(), blocks, ahead}, scales,
                                digits.View(dim, queries, two), actual.data(), stride);
-            reference::ScoreKeys(book.score, packed.data(), blocks, scales,
+            reference::ScoreKeys(book.score, {packed.data(), blocks}, scales,
                                  digits.View(dim, queries, two), expected.data(), stride);
             ASSERT_EQ(actual, expected)
                 << dim << " bits " << bits << " queries " << queries << " " << two;
@@ -336,8 +337,8 @@ TEST_P(KernelsTest, ScoreKeysDoesNotOverflowAtTheExtremes) {
         std::vector<float> ones(16, 1.0f), actual(3 * 16);
         Digits unit = digits;
         unit.factors.assign(3, 1.0f);
-        table().score_keys(plan, packed.data(), 1, {nullptr, ones.data()}, unit.View(dim, 3, true),
-                           actual.data(), 16);
+        table().score_keys(plan, {packed.data(), 1}, {nullptr, ones.data()},
+                           unit.View(dim, 3, true), actual.data(), 16);
         const double level = levels[top ? plan.codes - 1 : 0];
         for (size_t q = 0; q < 3; ++q) {
           const double digit = q % 2 ? -63.0 * 128 - 64 : 8127.0;
