@@ -95,6 +95,9 @@ void AddBenchmarkCaches(CLI::App& command, BenchmarkOptions& options) {
        "caches: mse, prod, f16, f32 (default: the policy's)");
   list("--value-method", options.value_methods, "caches: mse, f16, f32");
   list("--key-map", options.key_maps, "caches: none, center, diagonal, full");
+  list("--scale-search", options.scale_searches,
+       "trace, real-model: on, off (default: the policy's), of keys and of values where they have "
+       "it");
   list("--key-map-tokens", options.key_map_tokens,
        "trace: first tokens the key map is made from (default 256); 0: the cache's own beginning, "
        "exact until then");

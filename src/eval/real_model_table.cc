@@ -44,9 +44,10 @@ std::string Map(const RealModelRow& row) {
 void AppendRow(const RealModelRow& row, std::string& text) {
   fmt::format_to(
       std::back_inserter(text),
-      "{:<14} {:<8} {:>5} {:>6} {:<12} {:>6} {:>7} {:>6.2f} {:>9} {:>9} {:>7} {:>9} {:>9} {:>6} "
-      "{:>6} {:>9} {:>6} {:>7} {:>7} {:>7}\n",
-      row.method == "cache" ? row.policy : row.method, Widths(row), row.sinks, row.window, Map(row),
+      "{:<14} {:<8} {:<6} {:>5} {:>6} {:<12} {:>6} {:>7} {:>6.2f} {:>9} {:>9} {:>7} {:>9} {:>9} "
+      "{:>6} {:>6} {:>9} {:>6} {:>7} {:>7} {:>7}\n",
+      row.method == "cache" ? row.policy : row.method, Widths(row),
+      row.scale_search.empty() ? "-" : row.scale_search, row.sinks, row.window, Map(row),
       row.packed_tokens, row.exact_tokens, row.compression_vs_f16, Short(row.perplexity_exact),
       Short(row.perplexity), Percent(row.perplexity, row.perplexity_exact), Short(row.kl_mean),
       Short(row.kl_p99), Short(row.top1_agreement), Short(row.top_k_agreement),
@@ -63,13 +64,13 @@ std::string RealModelTables(const BenchmarkResult& result) {
     if (previous == nullptr || previous->source != row.source) {
       text += previous == nullptr ? "" : "\n";
       text += Title(row) + "\n";
-      fmt::format_to(
-          std::back_inserter(text),
-          "{:<14} {:<8} {:>5} {:>6} {:<12} {:>6} {:>7} {:>6} {:>9} {:>9} {:>7} {:>9} {:>9} {:>6} "
-          "{:>6} {:>9} {:>6} {:>7} {:>7} {:>7}\n",
-          "cache", "widths", "sinks", "window", "key map", "packed", "exact", "x f16", "ppl exact",
-          "ppl", "%", "kl", "kl p99", "top 1", "top k", "logit err", "match", "diverge", "tok/s",
-          "exact");
+      fmt::format_to(std::back_inserter(text),
+                     "{:<14} {:<8} {:<6} {:>5} {:>6} {:<12} {:>6} {:>7} {:>6} {:>9} {:>9} {:>7} "
+                     "{:>9} {:>9} {:>6} "
+                     "{:>6} {:>9} {:>6} {:>7} {:>7} {:>7}\n",
+                     "cache", "widths", "search", "sinks", "window", "key map", "packed", "exact",
+                     "x f16", "ppl exact", "ppl", "%", "kl", "kl p99", "top 1", "top k",
+                     "logit err", "match", "diverge", "tok/s", "exact");
     }
     AppendRow(row, text);
     previous = &row;

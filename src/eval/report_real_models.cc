@@ -17,7 +17,8 @@ std::string Name(const RealModelRow& row) {
     name = fmt::format("{} {}", row.policy,
                        WidthsName(row.key_method, row.key_bits, row.value_method, row.value_bits));
   }
-  return fmt::format("{}, {} + {} exact", name, row.sinks, row.window);
+  return fmt::format("{}, {} + {} exact{}", name, row.sinks, row.window,
+                     SearchInName(row.policy, row.scale_search));
 }
 
 std::string Cells(const std::optional<double>& number) { return number ? Cell(*number) : "-"; }

@@ -120,6 +120,21 @@ TEST_F(RealModelCommandTest, RowsAreAsTheSchemaSays) {
   EXPECT_EQ(sources, (std::set<std::string>{"prompts", "text.txt"}));
 }
 
+TEST_F(RealModelCommandTest, ASearchedScaleIsNoWorse) {
+  ASSERT_EQ(Benchmark({"--text", Text(), "--context", "150", "--max-contexts", "1", "--bits", "2",
+                       "--window", "0", "--scale-search", "off,on", "--json"}),
+            0)
+      << err_;
+  const auto rows = nlohmann::json::parse(out_)["rows"];
+  ASSERT_EQ(rows.size(), 3u);
+  EXPECT_EQ(rows[0]["scale_search"], "");
+  EXPECT_EQ(rows[1]["scale_search"], "off");
+  EXPECT_EQ(rows[2]["scale_search"], "on");
+  EXPECT_LT(rows[2]["value_nmse"], rows[1]["value_nmse"]);
+  EXPECT_LT(rows[2]["key_nmse"], rows[1]["key_nmse"]);
+  EXPECT_EQ(rows[2]["kv_bytes"], rows[1]["kv_bytes"]);
+}
+
 TEST_F(RealModelCommandTest, TableReportAndCsv) {
   const std::string report = model() + "report.html";
   ASSERT_EQ(Benchmark({"--text", Text(), "--context", "150", "--max-contexts", "1", "--policy",
