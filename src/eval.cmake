@@ -25,7 +25,8 @@ if(TARGET turboquant_onnx)
 endif()
 
 add_library(turboquant_cli_lib STATIC
-  cli/backend_flag.cc cli/benchmark_choices.cc cli/benchmark_command.cc cli/command_line.cc cli/decode_command.cc
+  cli/backend_flag.cc cli/benchmark_choices.cc cli/benchmark_command.cc cli/builtin_prompts.cc
+  cli/command_line.cc cli/decode_command.cc cli/supported_models.cc
   cli/encode_command.cc cli/info_command.cc cli/inspect_command.cc cli/print_format.cc
   cli/tbb_parallel_for.cc cli/tensor_rows.cc cli/text_file.cc)
 target_link_libraries(turboquant_cli_lib PUBLIC turboquant_eval

@@ -53,6 +53,7 @@ std::vector<Flag> Flags(const BenchmarkOptions& options) {
       {"--onnxruntime", !model.model.onnxruntime.empty(), "real-model"},
       {"--prompt", !model.model.prompts.empty(), "real-model"},
       {"--prompts", !model.model.prompts_file.empty(), "real-model"},
+      {"--builtin-prompts", !model.builtin_prompts.empty(), "real-model"},
       {"--max-prompts", model.model.max_prompts.has_value(), "real-model"},
       {"--prompt-prefix", !model.model.prompt_prefix.empty(), "real-model"},
       {"--prompt-suffix", !model.model.prompt_suffix.empty(), "real-model"},
@@ -208,11 +209,6 @@ Result<void> CheckFlagsFitWorkload(const BenchmarkOptions& options) {
   if (options.workload == "real-model") {
     if (options.real_model.model.folder.empty()) {
       return Fail(ErrorCode::kInvalidArgument, "--workload real-model needs --real-model-dir");
-    }
-    if (options.real_model.model.prompts.empty() && options.real_model.model.prompts_file.empty() &&
-        options.real_model.texts.empty()) {
-      return Fail(ErrorCode::kInvalidArgument,
-                  "--workload real-model needs --prompt, --prompts or --text");
     }
   }
   if (options.workload == "synthetic" && options.tokens.size() > 1) {

@@ -9,6 +9,7 @@
 #include "src/cli/benchmark_choices.h"
 #include "src/cli/print_format.h"
 #include "src/cli/real_model_command.h"
+#include "src/cli/supported_models.h"
 #include "src/cli/tbb_parallel_for.h"
 #include "src/cli/text_file.h"
 #include "src/eval/attention_workload.h"
@@ -109,6 +110,10 @@ std::string Print(const BenchmarkResult& result, PrintFormat format) {
 
 Result<void> RunBenchmark(const BenchmarkOptions& options, std::ostream& out,
                           std::ostream* progress) {
+  if (options.supported_real_models) {
+    PrintSupportedModels(out);
+    return {};
+  }
   if (options.workload != "synthetic" && options.workload != "trace" &&
       options.workload != "attention" && options.workload != "real-model") {
     return Fail(ErrorCode::kInvalidArgument, "unknown workload \"", options.workload,

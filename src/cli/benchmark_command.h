@@ -53,6 +53,7 @@ struct BenchmarkOptions {
   std::optional<size_t> head_dim;
   // Real model only.
   RealModelFlags real_model;
+  bool supported_real_models = false;  // list them and do nothing else
 
   std::string format = "table";
   std::string output;  // a file instead of `out`

@@ -127,6 +127,11 @@ void AddBenchmarkRealModel(CLI::App& command, RealModelFlags& flags) {
   command.add_option("--real-model-dir", flags.model.folder,
                      "real-model: folder with an ONNX decoder, tokenizer.json and config.json");
   AddModel(command, flags.model);
+  command
+      .add_option("--builtin-prompts", flags.builtin_prompts,
+                  "real-model: explanation, rewrite, classification, extraction, reasoning, code, "
+                  "all (which it is without prompts and texts)")
+      ->delimiter(',');
   command.add_option("--real-eval-mode", flags.mode,
                      "real-model: exact, quantized or compare (default)");
   command.add_option("--top-k", flags.top_k, "real-model: depth of the agreement (default 5)");
@@ -150,6 +155,8 @@ void AddBenchmark(CLI::App& app, BenchmarkOptions& options, bool& json) {
   AddBenchmarkMethods(command, options);
   AddBenchmarkCaches(command, options);
   AddBenchmarkRealModel(command, options.real_model);
+  command.add_flag("--supported-real-models", options.supported_real_models,
+                   "list the models that the exporters know by name, and end");
 }
 
 void AddGenerate(CLI::App& app, GenerateOptions& options) {

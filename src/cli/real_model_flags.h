@@ -26,7 +26,8 @@ struct ModelFlags {
 // Of the benchmark only.
 struct RealModelFlags {
   ModelFlags model;
-  std::string mode;  // empty: compare
+  std::string mode;                          // empty: compare
+  std::vector<std::string> builtin_prompts;  // by name; "all"
   std::optional<size_t> top_k;
   std::vector<std::string> texts;
   std::optional<size_t> context;

@@ -9,6 +9,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "src/cli/builtin_prompts.h"
 #include "src/cli/command_line.h"
 #include "tests/eval/json_schema.h"
 #include "tests/support/temporary_folder.h"
@@ -120,6 +121,35 @@ TEST_F(RealModelCommandTest, RowsAreAsTheSchemaSays) {
   EXPECT_EQ(sources, (std::set<std::string>{"prompts", "text.txt"}));
 }
 
+TEST_F(RealModelCommandTest, PromptsAreBuiltIn) {
+  const auto samples = [&](std::vector<std::string> flags) {
+    flags.insert(flags.end(), {"--real-eval-mode", "exact", "--max-new-tokens", "2", "--json"});
+    EXPECT_EQ(Benchmark(flags), 0) << err_;
+    size_t prompts = 0;
+    const auto json = nlohmann::json::parse(out_);
+    for (const auto& row : json["rows"]) {
+      if (row["source"] == "prompts") prompts += row["samples"].get<size_t>();
+    }
+    return prompts;
+  };
+  EXPECT_EQ(samples({}), 6u);
+  EXPECT_EQ(samples({"--builtin-prompts", "code,reasoning"}), 2u);
+  EXPECT_EQ(samples({"--builtin-prompts", "all", "--prompt", "The cache"}), 7u);
+  EXPECT_EQ(samples({"--prompt", "The cache"}), 1u);
+  EXPECT_EQ(samples({"--text", Text(), "--context", "150"}), 0u);
+}
+
+TEST(BuiltinPromptsTest, OneOfEachKind) {
+  std::string names;
+  for (const BuiltinPrompt& prompt : BuiltinPrompts()) {
+    names += std::string(prompt.name) + " ";
+    EXPECT_GT(prompt.text.size(), 100u) << prompt.name;
+    EXPECT_EQ(*FindBuiltinPrompts({std::string(prompt.name)}),
+              std::vector<std::string>{std::string(prompt.text)});
+  }
+  EXPECT_EQ(names, "explanation rewrite classification extraction reasoning code ");
+}
+
 TEST_F(RealModelCommandTest, ASearchedScaleIsNoWorse) {
   ASSERT_EQ(Benchmark({"--text", Text(), "--context", "150", "--max-contexts", "1", "--bits", "2",
                        "--window", "0", "--scale-search", "off,on", "--json"}),
@@ -216,7 +246,8 @@ TEST_F(RealModelCommandTest, WhatIsWrongIsNamed) {
     return flags;
   };
   fails(with({"--prompt", "a"}), 2, "needs --real-model-dir");
-  fails(with({"--real-model-dir", model()}), 2, "needs --prompt, --prompts or --text");
+  fails(with({"--real-model-dir", model(), "--builtin-prompts", "code,poem"}), 2,
+        "unknown built-in prompt \"poem\"");
   fails(with({"--real-model-dir", "/none", "--prompt", "a"}), 1, "'/none' is no folder");
   fails(with({"--real-model-dir", model(), "--prompt", "a", "--real-eval-mode", "all"}), 2,
         "unknown mode \"all\"");
