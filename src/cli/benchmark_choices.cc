@@ -65,6 +65,11 @@ std::vector<Flag> Flags(const BenchmarkOptions& options) {
       {"--context", model.context.has_value(), "real-model"},
       {"--max-contexts", model.max_contexts.has_value(), "real-model"},
       {"--first-position", model.first_position.has_value(), "real-model"},
+      {"--sweep", model.sweep, "real-model"},
+      {"--min-token-match", model.min_token_match.has_value(), "real-model"},
+      {"--min-top-k-agreement", model.min_top_k_agreement.has_value(), "real-model"},
+      {"--max-kl", model.max_kl.has_value(), "real-model"},
+      {"--output-dir", !model.output_dir.empty(), "real-model"},
       {"--baselines", model.baselines, "real-model"},
   };
 }
@@ -129,8 +134,45 @@ Result<std::vector<MethodSpec>> Methods(const BenchmarkOptions& options) {
   return methods;
 }
 
+// The grid of a sweep where the flags leave it open. Nothing but sinks is exact: beside prompts and
+// contexts as short as these a window would hide what the widths do.
+void FillSweepGrid(const BenchmarkOptions& options, CacheChoices& choices) {
+  if (options.bits.empty() && choices.key_bits.empty()) {
+    choices.key_bits = options.quick ? std::vector<int>{3, 4} : std::vector<int>{2, 3, 4, 8};
+  }
+  if (options.bits.empty() && choices.value_bits.empty()) {
+    choices.value_bits = options.quick ? std::vector<int>{3, 4} : std::vector<int>{2, 3, 4};
+  }
+  if (choices.windows.empty()) choices.windows = {0};
+}
+
+Result<void> CheckSweep(const RealModelFlags& flags) {
+  const bool gated = flags.min_token_match || flags.min_top_k_agreement || flags.max_kl;
+  if (!flags.sweep && (gated || !flags.output_dir.empty())) {
+    return Fail(ErrorCode::kInvalidArgument,
+                "--min-token-match, --min-top-k-agreement, --max-kl and --output-dir need --sweep");
+  }
+  if (flags.sweep && !flags.mode.empty() && flags.mode != "compare") {
+    return Fail(ErrorCode::kInvalidArgument, "--sweep compares; it has no mode ", flags.mode);
+  }
+  for (const auto& share : {flags.min_token_match, flags.min_top_k_agreement}) {
+    if (share && !(*share >= 0.0 && *share <= 1.0)) {
+      return Fail(ErrorCode::kInvalidArgument, "gates of shares must be 0 to 1, got ", *share);
+    }
+  }
+  if (flags.max_kl && !(*flags.max_kl >= 0.0)) {
+    return Fail(ErrorCode::kInvalidArgument, "--max-kl must be 0 or more, got ", *flags.max_kl);
+  }
+  return {};
+}
+
 // Explicit widths, maps and the like change one policy rather than all of them.
 std::vector<std::string> DefaultCachePolicies(const BenchmarkOptions& options) {
+  if (options.real_model.sweep) {
+    // What tells peer from the others is its method.
+    if (!options.key_methods.empty()) return {"balanced", "paper"};
+    return {"balanced", "paper", "peer"};
+  }
   const bool bits = options.workload == "real-model" && !options.bits.empty();
   if (NamesCaches(options) || bits) return {"balanced"};
   if (options.workload == "attention" || options.workload == "real-model")
@@ -185,8 +227,9 @@ Result<std::vector<CacheSpec>> Caches(const BenchmarkOptions& options) {
   choices.sinks = options.sinks;
   choices.windows = options.windows;
   if (options.workload == "attention") choices.sinks = choices.windows = {0};  // all is packed
+  if (options.real_model.sweep) FillSweepGrid(options, choices);
   TQ_TRY(std::vector<CacheSpec> caches, ExpandWidths(options, choices));
-  if (options.workload == "trace" || options.real_model.baselines) {
+  if (options.workload == "trace" || options.real_model.baselines || options.real_model.sweep) {
     for (CacheSpec& baseline : eval::BaselinesBeside(caches)) {
       caches.push_back(std::move(baseline));
     }
@@ -210,6 +253,7 @@ Result<void> CheckFlagsFitWorkload(const BenchmarkOptions& options) {
     if (options.real_model.model.folder.empty()) {
       return Fail(ErrorCode::kInvalidArgument, "--workload real-model needs --real-model-dir");
     }
+    TQ_CHECK(CheckSweep(options.real_model));
   }
   if (options.workload == "synthetic" && options.tokens.size() > 1) {
     return Fail(ErrorCode::kInvalidArgument, "--workload synthetic takes one number of --tokens");

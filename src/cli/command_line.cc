@@ -143,6 +143,13 @@ void AddBenchmarkRealModel(CLI::App& command, RealModelFlags& flags) {
                      "real-model: contexts of a text (default 3; 0: all)");
   command.add_option("--first-position", flags.first_position,
                      "real-model: position of the first token (default 0)");
+  command.add_flag("--sweep", flags.sweep,
+                   "real-model: rank a grid of widths, methods and policies, with the baselines");
+  command.add_option("--min-token-match", flags.min_token_match, "sweep: gate, 0 to 1");
+  command.add_option("--min-top-k-agreement", flags.min_top_k_agreement, "sweep: gate, 0 to 1");
+  command.add_option("--max-kl", flags.max_kl, "sweep: gate of the mean KL, nats");
+  command.add_option("--output-dir", flags.output_dir,
+                     "sweep: folder for results.json, summary.md and report.html");
   command.add_flag("--baselines", flags.baselines,
                    "real-model: also int8, q8_0, q4_0 and fp8 with the same exact tokens");
 }

@@ -34,6 +34,11 @@ struct RealModelFlags {
   std::optional<size_t> max_contexts;
   std::optional<uint64_t> first_position;
   bool baselines = false;
+  bool sweep = false;
+  std::optional<double> min_token_match;  // gates of a sweep, as the next two
+  std::optional<double> min_top_k_agreement;
+  std::optional<double> max_kl;
+  std::string output_dir;  // of a sweep
 };
 
 }  // namespace turboquant::cli

@@ -136,6 +136,7 @@ std::string Legend(const BenchmarkResult& result) {
 }  // namespace
 
 std::string ToTable(const BenchmarkResult& result) {
+  if (result.sweep) return SweepTable(*result.sweep);
   std::string text;
   for (const RowGroup& group : GroupRows(result)) AppendTable(group, text);
   for (const CacheGroup& group : GroupCaches(result)) AppendTable(group, text);

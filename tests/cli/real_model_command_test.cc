@@ -165,6 +165,61 @@ TEST_F(RealModelCommandTest, ASearchedScaleIsNoWorse) {
   EXPECT_EQ(rows[2]["kv_bytes"], rows[1]["kv_bytes"]);
 }
 
+TEST_F(RealModelCommandTest, ASweepRanksAGridAndLeavesItsFiles) {
+  const std::string folder = model() + "sweeps/first";
+  ASSERT_EQ(Benchmark({"--sweep", "--quick", "--text", Text(), "--context", "150", "--prompt",
+                       "The cache keeps", "--max-new-tokens", "4", "--max-kl", "0.01",
+                       "--output-dir", folder}),
+            0)
+      << err_;
+  EXPECT_THAT(out_, HasSubstr("pass the gates (KL <= 0.01); smallest first"));
+  const auto json = nlohmann::json::parse(test::ReadWholeFile(folder + "/results.json"));
+  std::ifstream file(TURBOQUANT_SOURCE_DIR "/docs/benchmark.schema.json");
+  EXPECT_THAT(test::JsonSchema(nlohmann::json::parse(file)).Validate(json), IsEmpty());
+  // Keys and values of 3 and 4 bits, three policies, and the formats beside 4 and 0 sinks.
+  const auto& ranking = json["sweep"]["ranking"];
+  EXPECT_EQ(ranking.size(), 3u * 4 + 2 * 7);
+  EXPECT_EQ(json["rows"].size(), 2u * (1 + ranking.size()));
+  double bytes = 0.0;
+  size_t passing = 0;
+  for (const auto& entry : ranking) {
+    if (!entry["passes"].get<bool>()) continue;
+    EXPECT_EQ(++passing, &entry - &ranking.front() + 1u);  // before all others
+    EXPECT_GE(entry["bytes_per_token"].get<double>(), bytes);
+    bytes = entry["bytes_per_token"];
+  }
+  EXPECT_GT(passing, 0u);
+  EXPECT_LT(passing, ranking.size());
+  const std::string summary = test::ReadWholeFile(folder + "/summary.md");
+  EXPECT_THAT(summary, HasSubstr("# Sweep of caches: tiny\n"));
+  EXPECT_EQ(std::ranges::count(summary, '\n'), 8 + static_cast<int>(ranking.size()));
+  EXPECT_THAT(test::ReadWholeFile(folder + "/report.html"), HasSubstr("frontier"));
+}
+
+TEST_F(RealModelCommandTest, AGridIsWhatTheListsSay) {
+  ASSERT_EQ(Benchmark({"--sweep", "--key-bits", "2,8", "--value-bits", "4", "--key-method",
+                       "mse,prod", "--policy", "balanced", "--window", "0,8", "--prompt",
+                       "The cache", "--max-new-tokens", "3", "--json"}),
+            0)
+      << err_;
+  const auto json = nlohmann::json::parse(out_);
+  EXPECT_EQ(json["sweep"]["ranking"].size(), 2u * 2 * 2 + 2 * 7);
+  const auto fails = [&](std::vector<std::string> flags, const std::string& culprit) {
+    EXPECT_EQ(Benchmark(flags), 2);
+    EXPECT_THAT(err_, HasSubstr(culprit));
+  };
+  fails({"--max-kl", "1"}, "need --sweep");
+  fails({"--output-dir", model()}, "need --sweep");
+  fails({"--sweep", "--real-eval-mode", "exact"}, "--sweep compares");
+  fails({"--sweep", "--min-token-match", "1.5"}, "must be 0 to 1, got 1.5");
+  fails({"--sweep", "--max-kl", "-1"}, "--max-kl must be 0 or more");
+  Write("file", "");
+  EXPECT_EQ(Benchmark({"--sweep", "--quick", "--prompt", "a", "--max-new-tokens", "2",
+                       "--output-dir", model() + "file/x"}),
+            1);
+  EXPECT_THAT(err_, HasSubstr("file/x"));
+}
+
 TEST_F(RealModelCommandTest, TableReportAndCsv) {
   const std::string report = model() + "report.html";
   ASSERT_EQ(Benchmark({"--text", Text(), "--context", "150", "--max-contexts", "1", "--policy",
