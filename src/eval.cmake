@@ -17,7 +17,7 @@ target_link_libraries(turboquant_eval PUBLIC turboquant
 
 if(TARGET turboquant_onnx)
   add_library(turboquant_real_model STATIC
-    onnx/model_measure.cc onnx/model_row.cc onnx/real_model_workload.cc)
+    onnx/layer_damage.cc onnx/model_measure.cc onnx/model_row.cc onnx/real_model_workload.cc)
   # As above.
   target_compile_options(turboquant_real_model PRIVATE
     $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>)

@@ -65,6 +65,7 @@ std::vector<Flag> Flags(const BenchmarkOptions& options) {
       {"--context", model.context.has_value(), "real-model"},
       {"--max-contexts", model.max_contexts.has_value(), "real-model"},
       {"--first-position", model.first_position.has_value(), "real-model"},
+      {"--layer-damage", model.layer_damage, "real-model"},
       {"--sweep", model.sweep, "real-model"},
       {"--min-token-match", model.min_token_match.has_value(), "real-model"},
       {"--min-top-k-agreement", model.min_top_k_agreement.has_value(), "real-model"},
@@ -146,7 +147,7 @@ void FillSweepGrid(const BenchmarkOptions& options, CacheChoices& choices) {
   if (choices.windows.empty()) choices.windows = {0};
 }
 
-Result<void> CheckSweep(const RealModelFlags& flags) {
+Result<void> CheckRealModel(const RealModelFlags& flags) {
   const bool gated = flags.min_token_match || flags.min_top_k_agreement || flags.max_kl;
   if (!flags.sweep && (gated || !flags.output_dir.empty())) {
     return Fail(ErrorCode::kInvalidArgument,
@@ -154,6 +155,10 @@ Result<void> CheckSweep(const RealModelFlags& flags) {
   }
   if (flags.sweep && !flags.mode.empty() && flags.mode != "compare") {
     return Fail(ErrorCode::kInvalidArgument, "--sweep compares; it has no mode ", flags.mode);
+  }
+  if (flags.layer_damage && (flags.texts.empty() || flags.mode == "exact")) {
+    return Fail(ErrorCode::kInvalidArgument,
+                "--layer-damage is for caches on a text: --text, and no --real-eval-mode exact");
   }
   for (const auto& share : {flags.min_token_match, flags.min_top_k_agreement}) {
     if (share && !(*share >= 0.0 && *share <= 1.0)) {
@@ -253,7 +258,7 @@ Result<void> CheckFlagsFitWorkload(const BenchmarkOptions& options) {
     if (options.real_model.model.folder.empty()) {
       return Fail(ErrorCode::kInvalidArgument, "--workload real-model needs --real-model-dir");
     }
-    TQ_CHECK(CheckSweep(options.real_model));
+    TQ_CHECK(CheckRealModel(options.real_model));
   }
   if (options.workload == "synthetic" && options.tokens.size() > 1) {
     return Fail(ErrorCode::kInvalidArgument, "--workload synthetic takes one number of --tokens");

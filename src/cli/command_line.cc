@@ -143,6 +143,8 @@ void AddBenchmarkRealModel(CLI::App& command, RealModelFlags& flags) {
                      "real-model: contexts of a text (default 3; 0: all)");
   command.add_option("--first-position", flags.first_position,
                      "real-model: position of the first token (default 0)");
+  command.add_flag("--layer-damage", flags.layer_damage,
+                   "real-model: what each layer alone costs on texts; as many more runs as layers");
   command.add_flag("--sweep", flags.sweep,
                    "real-model: rank a grid of widths, methods and policies, with the baselines");
   command.add_option("--min-token-match", flags.min_token_match, "sweep: gate, 0 to 1");

@@ -34,6 +34,7 @@ struct RealModelFlags {
   std::optional<size_t> max_contexts;
   std::optional<uint64_t> first_position;
   bool baselines = false;
+  bool layer_damage = false;
   bool sweep = false;
   std::optional<double> min_token_match;  // gates of a sweep, as the next two
   std::optional<double> min_top_k_agreement;

@@ -15,6 +15,10 @@ struct LayerErrors {
   size_t layer = 0;
   double key_nmse = 0;
   double value_nmse = 0;
+  // With --layer-damage, when only this layer's packed tokens are seen as they are.
+  std::optional<double> kl_mean = {};
+  std::optional<double> kl_share = {};           // of the sum over layers
+  std::optional<double> logit_correlation = {};  // of attention; unset without queries
 };
 
 struct RealModelRow {
@@ -63,6 +67,7 @@ struct RealModelRow {
   std::optional<double> logit_max_error;
   std::optional<double> key_nmse;  // of packed tokens, mean over layers
   std::optional<double> value_nmse;
+  std::optional<double> worst_layer_logit_correlation;
 
   // Free-running, from prompts.
   size_t generated_tokens = 0;
@@ -134,6 +139,7 @@ void VisitFields(const RealModelRow& row, Visit&& visit) {
   visit("logit_max_error", row.logit_max_error);
   visit("key_nmse", row.key_nmse);
   visit("value_nmse", row.value_nmse);
+  visit("worst_layer_logit_correlation", row.worst_layer_logit_correlation);
   visit("generated_tokens", row.generated_tokens);
   visit("token_match_rate", row.token_match_rate);
   visit("mean_first_divergence", row.mean_first_divergence);

@@ -1,10 +1,13 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
+#include <functional>
 #include <iterator>
 
 #include "src/eval/cache_spec.h"
 #include "src/eval/result_output.h"
+#include "src/eval/sweep.h"
 
 namespace turboquant::eval {
 namespace {
@@ -57,6 +60,26 @@ void AppendRow(const RealModelRow& row, std::string& text) {
 
 }  // namespace
 
+std::string DamageSentence(const RealModelRow& row) {
+  std::vector<LayerErrors> layers = row.layers;
+  std::erase_if(layers, [](const LayerErrors& layer) { return !layer.kl_share; });
+  if (layers.empty()) return {};
+  std::ranges::stable_sort(layers, std::greater<>(),
+                           [](const LayerErrors& l) { return *l.kl_share; });
+  std::string text = RealModelName(row) + ": most damage by layers";
+  for (size_t l = 0; l < std::min<size_t>(3, layers.size()); ++l) {
+    text += fmt::format("{} {} ({:.1f} %)", l == 0 ? "" : ",", layers[l].layer,
+                        100.0 * *layers[l].kl_share);
+  }
+  if (!row.worst_layer_logit_correlation) return text;
+  const auto worst =
+      std::ranges::find(layers, row.worst_layer_logit_correlation, &LayerErrors::logit_correlation);
+  return worst == layers.end()
+             ? text
+             : text + fmt::format("; lowest correlation of logits {:.5f}, in layer {}",
+                                  *worst->logit_correlation, worst->layer);
+}
+
 std::string RealModelTables(const BenchmarkResult& result) {
   std::string text;
   const RealModelRow* previous = nullptr;
@@ -74,6 +97,10 @@ std::string RealModelTables(const BenchmarkResult& result) {
     }
     AppendRow(row, text);
     previous = &row;
+  }
+  for (const RealModelRow& row : result.real_model_rows) {
+    const std::string damage = DamageSentence(row);
+    if (!damage.empty()) text += row.source + ", " + damage + "\n";
   }
   return text.empty() ? text : text + "\n";
 }

@@ -119,6 +119,10 @@ std::string RealModelSections(const BenchmarkResult& result) {
     html += ChartSection(fmt::format("{}: {}, {} samples of up to {} tokens", row.model, row.source,
                                      row.samples, row.context),
                          figures, Numbers(rows));
+    for (const RealModelRow* one : rows) {
+      const std::string damage = DamageSentence(*one);
+      if (!damage.empty()) html += fmt::format("<p>{}.</p>\n", EscapeHtml(damage));
+    }
     if (!row.note.empty()) html += fmt::format("<p>{}.</p>\n", EscapeHtml(row.note));
   }
   return html;

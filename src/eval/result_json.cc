@@ -33,8 +33,12 @@ Json JsonPositions(const std::vector<PositionRow>& positions) {
 Json JsonLayers(const std::vector<LayerErrors>& layers) {
   Json json = Json::array();
   for (const LayerErrors& layer : layers) {
-    json.push_back(
-        {{"layer", layer.layer}, {"key_nmse", layer.key_nmse}, {"value_nmse", layer.value_nmse}});
+    json.push_back({{"layer", layer.layer},
+                    {"key_nmse", layer.key_nmse},
+                    {"value_nmse", layer.value_nmse},
+                    {"kl_mean", JsonField(layer.kl_mean)},
+                    {"kl_share", JsonField(layer.kl_share)},
+                    {"logit_correlation", JsonField(layer.logit_correlation)}});
   }
   return json;
 }

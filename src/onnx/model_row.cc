@@ -125,6 +125,7 @@ void ModelMeasurement::DescribeErrors(RealModelRow& row) const {
   if (keys.count() == 0) return;
   row.key_nmse = keys.Value();
   row.value_nmse = values.Value();
+  if (damage_) damage_->Describe(row);
 }
 
 RealModelRow ModelMeasurement::Row() const {

@@ -102,7 +102,7 @@ TEST_F(RealModelCommandTest, RowsAreAsTheSchemaSays) {
   const std::string prompts = Write("prompts.txt", "The cache\n\nkeeps keys\r\nand values\n");
   ASSERT_EQ(Benchmark({"--text", Text(), "--context", "150", "--max-contexts", "1", "--prompts",
                        prompts, "--max-prompts", "2", "--policy", "safe,small", "--baselines",
-                       "--json", "--top-k", "3"}),
+                       "--json", "--top-k", "3", "--layer-damage"}),
             0)
       << err_;
   const auto json = nlohmann::json::parse(out_);
@@ -117,6 +117,8 @@ TEST_F(RealModelCommandTest, RowsAreAsTheSchemaSays) {
     EXPECT_EQ(row["model"], "tiny");
     EXPECT_EQ(row["top_k"], 3);
     EXPECT_EQ(row["samples"], row["source"] == "prompts" ? 2 : 1);
+    const bool measured = row["source"] == "text.txt" && row["method"] != "exact";
+    EXPECT_EQ(row["worst_layer_logit_correlation"].is_number(), measured);
   }
   EXPECT_EQ(sources, (std::set<std::string>{"prompts", "text.txt"}));
 }
@@ -208,6 +210,7 @@ TEST_F(RealModelCommandTest, AGridIsWhatTheListsSay) {
     EXPECT_EQ(Benchmark(flags), 2);
     EXPECT_THAT(err_, HasSubstr(culprit));
   };
+  fails({"--layer-damage"}, "--layer-damage is for caches on a text");
   fails({"--max-kl", "1"}, "need --sweep");
   fails({"--output-dir", model()}, "need --sweep");
   fails({"--sweep", "--real-eval-mode", "exact"}, "--sweep compares");
@@ -223,11 +226,13 @@ TEST_F(RealModelCommandTest, AGridIsWhatTheListsSay) {
 TEST_F(RealModelCommandTest, TableReportAndCsv) {
   const std::string report = model() + "report.html";
   ASSERT_EQ(Benchmark({"--text", Text(), "--context", "150", "--max-contexts", "1", "--policy",
-                       "balanced,small", "--report", report}),
+                       "balanced,small", "--report", report, "--layer-damage"}),
             0)
       << err_;
   EXPECT_THAT(out_, HasSubstr("real model tiny, text.txt, teacher-forced: 1 contexts of 150"));
   EXPECT_THAT(out_, HasSubstr("K3V3"));
+  EXPECT_THAT(out_, HasSubstr("text.txt, balanced K4V4, 4 + 64 exact: most damage by layers "));
+  EXPECT_THAT(out_, HasSubstr("lowest correlation of logits 0.9"));
   const std::string html = test::ReadWholeFile(report);
   EXPECT_THAT(html, HasSubstr("Quality against size"));
   EXPECT_THAT(html, HasSubstr("balanced K4V4"));
