@@ -5,7 +5,8 @@ add_library(turboquant_eval STATIC
   eval/machine.cc eval/measure.cc eval/method.cc eval/method_names.cc eval/metrics.cc
   eval/position_row.cc eval/report.cc eval/report_attention.cc eval/report_caches.cc
   eval/report_methods.cc eval/report_real_models.cc eval/result_csv.cc eval/result_groups.cc eval/result_json.cc
-  eval/real_model_table.cc eval/result_table.cc eval/svg_axis.cc eval/svg_chart.cc eval/synthetic_workload.cc
+  eval/real_model_table.cc eval/result_table.cc eval/svg_axis.cc eval/svg_chart.cc
+  eval/sweep.cc eval/sweep_table.cc eval/synthetic_workload.cc
   eval/theory.cc eval/trace_workload.cc eval/workload_methods.cc)
 target_include_directories(turboquant_eval PUBLIC ${PROJECT_SOURCE_DIR})
 # g++ 12 takes a moved-out std::expected for uninitialized.
@@ -16,7 +17,7 @@ target_link_libraries(turboquant_eval PUBLIC turboquant
 
 if(TARGET turboquant_onnx)
   add_library(turboquant_real_model STATIC
-    onnx/model_measure.cc onnx/model_row.cc onnx/real_model_workload.cc)
+    onnx/layer_damage.cc onnx/model_measure.cc onnx/model_row.cc onnx/real_model_workload.cc)
   # As above.
   target_compile_options(turboquant_real_model PRIVATE
     $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>)
@@ -25,7 +26,8 @@ if(TARGET turboquant_onnx)
 endif()
 
 add_library(turboquant_cli_lib STATIC
-  cli/backend_flag.cc cli/benchmark_choices.cc cli/benchmark_command.cc cli/command_line.cc cli/decode_command.cc
+  cli/backend_flag.cc cli/benchmark_choices.cc cli/benchmark_command.cc cli/builtin_prompts.cc
+  cli/command_line.cc cli/decode_command.cc cli/supported_models.cc cli/sweep_files.cc
   cli/encode_command.cc cli/info_command.cc cli/inspect_command.cc cli/print_format.cc
   cli/tbb_parallel_for.cc cli/tensor_rows.cc cli/text_file.cc)
 target_link_libraries(turboquant_cli_lib PUBLIC turboquant_eval

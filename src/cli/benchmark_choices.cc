@@ -42,6 +42,7 @@ std::vector<Flag> Flags(const BenchmarkOptions& options) {
       {"--key-method", !options.key_methods.empty(), "trace, attention, real-model"},
       {"--value-method", !options.value_methods.empty(), "trace, attention, real-model"},
       {"--key-map", !options.key_maps.empty(), "trace, attention, real-model"},
+      {"--scale-search", !options.scale_searches.empty(), "trace, real-model"},
       {"--key-map-tokens", !options.key_map_tokens.empty(), "trace, real-model"},
       {"--sinks", !options.sinks.empty(), "trace, real-model"},
       {"--window", !options.windows.empty(), "trace, real-model"},
@@ -52,6 +53,7 @@ std::vector<Flag> Flags(const BenchmarkOptions& options) {
       {"--onnxruntime", !model.model.onnxruntime.empty(), "real-model"},
       {"--prompt", !model.model.prompts.empty(), "real-model"},
       {"--prompts", !model.model.prompts_file.empty(), "real-model"},
+      {"--builtin-prompts", !model.builtin_prompts.empty(), "real-model"},
       {"--max-prompts", model.model.max_prompts.has_value(), "real-model"},
       {"--prompt-prefix", !model.model.prompt_prefix.empty(), "real-model"},
       {"--prompt-suffix", !model.model.prompt_suffix.empty(), "real-model"},
@@ -63,6 +65,12 @@ std::vector<Flag> Flags(const BenchmarkOptions& options) {
       {"--context", model.context.has_value(), "real-model"},
       {"--max-contexts", model.max_contexts.has_value(), "real-model"},
       {"--first-position", model.first_position.has_value(), "real-model"},
+      {"--layer-damage", model.layer_damage, "real-model"},
+      {"--sweep", model.sweep, "real-model"},
+      {"--min-token-match", model.min_token_match.has_value(), "real-model"},
+      {"--min-top-k-agreement", model.min_top_k_agreement.has_value(), "real-model"},
+      {"--max-kl", model.max_kl.has_value(), "real-model"},
+      {"--output-dir", !model.output_dir.empty(), "real-model"},
       {"--baselines", model.baselines, "real-model"},
   };
 }
@@ -73,7 +81,8 @@ bool IsMethodPolicy(const std::string& name) { return eval::ParsePolicy(name).ha
 bool NamesCaches(const BenchmarkOptions& options) {
   return !options.key_bits.empty() || !options.value_bits.empty() || !options.key_methods.empty() ||
          !options.value_methods.empty() || !options.key_maps.empty() ||
-         !options.key_map_tokens.empty() || !options.sinks.empty() || !options.windows.empty() ||
+         !options.scale_searches.empty() || !options.key_map_tokens.empty() ||
+         !options.sinks.empty() || !options.windows.empty() ||
          std::ranges::any_of(options.policies, [](const std::string& name) {
            return eval::IsCachePolicy(name) && !IsMethodPolicy(name);
          });
@@ -126,8 +135,49 @@ Result<std::vector<MethodSpec>> Methods(const BenchmarkOptions& options) {
   return methods;
 }
 
+// The grid of a sweep where the flags leave it open. Nothing but sinks is exact: beside prompts and
+// contexts as short as these a window would hide what the widths do.
+void FillSweepGrid(const BenchmarkOptions& options, CacheChoices& choices) {
+  if (options.bits.empty() && choices.key_bits.empty()) {
+    choices.key_bits = options.quick ? std::vector<int>{3, 4} : std::vector<int>{2, 3, 4, 8};
+  }
+  if (options.bits.empty() && choices.value_bits.empty()) {
+    choices.value_bits = options.quick ? std::vector<int>{3, 4} : std::vector<int>{2, 3, 4};
+  }
+  if (choices.windows.empty()) choices.windows = {0};
+}
+
+Result<void> CheckRealModel(const RealModelFlags& flags) {
+  const bool gated = flags.min_token_match || flags.min_top_k_agreement || flags.max_kl;
+  if (!flags.sweep && (gated || !flags.output_dir.empty())) {
+    return Fail(ErrorCode::kInvalidArgument,
+                "--min-token-match, --min-top-k-agreement, --max-kl and --output-dir need --sweep");
+  }
+  if (flags.sweep && !flags.mode.empty() && flags.mode != "compare") {
+    return Fail(ErrorCode::kInvalidArgument, "--sweep compares; it has no mode ", flags.mode);
+  }
+  if (flags.layer_damage && (flags.texts.empty() || flags.mode == "exact")) {
+    return Fail(ErrorCode::kInvalidArgument,
+                "--layer-damage is for caches on a text: --text, and no --real-eval-mode exact");
+  }
+  for (const auto& share : {flags.min_token_match, flags.min_top_k_agreement}) {
+    if (share && !(*share >= 0.0 && *share <= 1.0)) {
+      return Fail(ErrorCode::kInvalidArgument, "gates of shares must be 0 to 1, got ", *share);
+    }
+  }
+  if (flags.max_kl && !(*flags.max_kl >= 0.0)) {
+    return Fail(ErrorCode::kInvalidArgument, "--max-kl must be 0 or more, got ", *flags.max_kl);
+  }
+  return {};
+}
+
 // Explicit widths, maps and the like change one policy rather than all of them.
 std::vector<std::string> DefaultCachePolicies(const BenchmarkOptions& options) {
+  if (options.real_model.sweep) {
+    // What tells peer from the others is its method.
+    if (!options.key_methods.empty()) return {"balanced", "paper"};
+    return {"balanced", "paper", "peer"};
+  }
   const bool bits = options.workload == "real-model" && !options.bits.empty();
   if (NamesCaches(options) || bits) return {"balanced"};
   if (options.workload == "attention" || options.workload == "real-model")
@@ -175,12 +225,16 @@ Result<std::vector<CacheSpec>> Caches(const BenchmarkOptions& options) {
   for (const std::string& name : options.key_maps) {
     TQ_TRY(choices.key_maps.emplace_back(), eval::ParseKeyMapKind(name));
   }
+  for (const std::string& name : options.scale_searches) {
+    TQ_TRY(choices.scale_searches.emplace_back(), eval::ParseScaleSearch(name));
+  }
   choices.key_map_tokens = options.key_map_tokens;
   choices.sinks = options.sinks;
   choices.windows = options.windows;
   if (options.workload == "attention") choices.sinks = choices.windows = {0};  // all is packed
+  if (options.real_model.sweep) FillSweepGrid(options, choices);
   TQ_TRY(std::vector<CacheSpec> caches, ExpandWidths(options, choices));
-  if (options.workload == "trace" || options.real_model.baselines) {
+  if (options.workload == "trace" || options.real_model.baselines || options.real_model.sweep) {
     for (CacheSpec& baseline : eval::BaselinesBeside(caches)) {
       caches.push_back(std::move(baseline));
     }
@@ -204,11 +258,7 @@ Result<void> CheckFlagsFitWorkload(const BenchmarkOptions& options) {
     if (options.real_model.model.folder.empty()) {
       return Fail(ErrorCode::kInvalidArgument, "--workload real-model needs --real-model-dir");
     }
-    if (options.real_model.model.prompts.empty() && options.real_model.model.prompts_file.empty() &&
-        options.real_model.texts.empty()) {
-      return Fail(ErrorCode::kInvalidArgument,
-                  "--workload real-model needs --prompt, --prompts or --text");
-    }
+    TQ_CHECK(CheckRealModel(options.real_model));
   }
   if (options.workload == "synthetic" && options.tokens.size() > 1) {
     return Fail(ErrorCode::kInvalidArgument, "--workload synthetic takes one number of --tokens");

@@ -9,6 +9,8 @@
 #include "src/cli/benchmark_choices.h"
 #include "src/cli/print_format.h"
 #include "src/cli/real_model_command.h"
+#include "src/cli/supported_models.h"
+#include "src/cli/sweep_files.h"
 #include "src/cli/tbb_parallel_for.h"
 #include "src/cli/text_file.h"
 #include "src/eval/attention_workload.h"
@@ -109,6 +111,10 @@ std::string Print(const BenchmarkResult& result, PrintFormat format) {
 
 Result<void> RunBenchmark(const BenchmarkOptions& options, std::ostream& out,
                           std::ostream* progress) {
+  if (options.supported_real_models) {
+    PrintSupportedModels(out);
+    return {};
+  }
   if (options.workload != "synthetic" && options.workload != "trace" &&
       options.workload != "attention" && options.workload != "real-model") {
     return Fail(ErrorCode::kInvalidArgument, "unknown workload \"", options.workload,
@@ -129,6 +135,12 @@ Result<void> RunBenchmark(const BenchmarkOptions& options, std::ostream& out,
   if (progress != nullptr) *progress << "\r\033[K" << std::flush;
   TQ_CHECK(ran);
 
+  const RealModelFlags& flags = options.real_model;
+  if (flags.sweep) {
+    result.sweep = eval::RankSweep(
+        result.real_model_rows, {flags.min_token_match, flags.min_top_k_agreement, flags.max_kl});
+    if (!flags.output_dir.empty()) TQ_CHECK(WriteSweepFiles(flags.output_dir, result));
+  }
   const std::string printed = Print(result, format);
   if (!options.report.empty()) {
     TQ_CHECK(WriteTextFile(options.report, eval::RenderReport(result)));

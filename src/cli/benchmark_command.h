@@ -37,12 +37,13 @@ struct BenchmarkOptions {
   std::vector<std::string> traces;
   std::optional<size_t> max_queries;
   bool normalize = false;
-  // Caches: trace, attention and real-model; the last three not attention.
+  // Caches: trace, attention and real-model; the last four not attention.
   std::vector<int> key_bits;
   std::vector<int> value_bits;
   std::vector<std::string> key_methods;
   std::vector<std::string> value_methods;
   std::vector<std::string> key_maps;
+  std::vector<std::string> scale_searches;
   std::vector<size_t> key_map_tokens;
   std::vector<size_t> sinks;
   std::vector<size_t> windows;
@@ -52,6 +53,7 @@ struct BenchmarkOptions {
   std::optional<size_t> head_dim;
   // Real model only.
   RealModelFlags real_model;
+  bool supported_real_models = false;  // list them and do nothing else
 
   std::string format = "table";
   std::string output;  // a file instead of `out`

@@ -95,6 +95,9 @@ void AddBenchmarkCaches(CLI::App& command, BenchmarkOptions& options) {
        "caches: mse, prod, f16, f32 (default: the policy's)");
   list("--value-method", options.value_methods, "caches: mse, f16, f32");
   list("--key-map", options.key_maps, "caches: none, center, diagonal, full");
+  list("--scale-search", options.scale_searches,
+       "trace, real-model: on, off (default: the policy's), of keys and of values where they have "
+       "it");
   list("--key-map-tokens", options.key_map_tokens,
        "trace: first tokens the key map is made from (default 256); 0: the cache's own beginning, "
        "exact until then");
@@ -124,6 +127,11 @@ void AddBenchmarkRealModel(CLI::App& command, RealModelFlags& flags) {
   command.add_option("--real-model-dir", flags.model.folder,
                      "real-model: folder with an ONNX decoder, tokenizer.json and config.json");
   AddModel(command, flags.model);
+  command
+      .add_option("--builtin-prompts", flags.builtin_prompts,
+                  "real-model: explanation, rewrite, classification, extraction, reasoning, code, "
+                  "all (which it is without prompts and texts)")
+      ->delimiter(',');
   command.add_option("--real-eval-mode", flags.mode,
                      "real-model: exact, quantized or compare (default)");
   command.add_option("--top-k", flags.top_k, "real-model: depth of the agreement (default 5)");
@@ -135,6 +143,15 @@ void AddBenchmarkRealModel(CLI::App& command, RealModelFlags& flags) {
                      "real-model: contexts of a text (default 3; 0: all)");
   command.add_option("--first-position", flags.first_position,
                      "real-model: position of the first token (default 0)");
+  command.add_flag("--layer-damage", flags.layer_damage,
+                   "real-model: what each layer alone costs on texts; as many more runs as layers");
+  command.add_flag("--sweep", flags.sweep,
+                   "real-model: rank a grid of widths, methods and policies, with the baselines");
+  command.add_option("--min-token-match", flags.min_token_match, "sweep: gate, 0 to 1");
+  command.add_option("--min-top-k-agreement", flags.min_top_k_agreement, "sweep: gate, 0 to 1");
+  command.add_option("--max-kl", flags.max_kl, "sweep: gate of the mean KL, nats");
+  command.add_option("--output-dir", flags.output_dir,
+                     "sweep: folder for results.json, summary.md and report.html");
   command.add_flag("--baselines", flags.baselines,
                    "real-model: also int8, q8_0, q4_0 and fp8 with the same exact tokens");
 }
@@ -147,6 +164,8 @@ void AddBenchmark(CLI::App& app, BenchmarkOptions& options, bool& json) {
   AddBenchmarkMethods(command, options);
   AddBenchmarkCaches(command, options);
   AddBenchmarkRealModel(command, options.real_model);
+  command.add_flag("--supported-real-models", options.supported_real_models,
+                   "list the models that the exporters know by name, and end");
 }
 
 void AddGenerate(CLI::App& app, GenerateOptions& options) {

@@ -1,6 +1,8 @@
 #include "src/cli/real_model_command.h"
 
+#include <algorithm>
 #include <filesystem>
+#include <iterator>
 #include <limits>
 #include <optional>
 #include <utility>
@@ -8,6 +10,7 @@
 #include "src/base/failure.h"
 #include "src/base/try.h"
 #include "src/cli/backend_flag.h"
+#include "src/cli/builtin_prompts.h"
 #include "src/cli/real_model_files.h"
 #include "src/cli/tbb_parallel_for.h"
 #include "src/onnx/real_model_workload.h"
@@ -28,13 +31,23 @@ Result<eval::RealModelMode> ParseMode(const std::string& name) {
               "\"; known: exact, quantized, compare");
 }
 
+// Those of the flags; the built-in ones where there is neither a prompt nor a text.
+Result<std::vector<std::string>> WorkloadPrompts(const RealModelFlags& flags) {
+  TQ_TRY(std::vector<std::string> prompts, ReadPrompts(flags.model, kMaxPrompts));
+  std::vector<std::string> names = flags.builtin_prompts;
+  if (names.empty() && prompts.empty() && flags.texts.empty()) names = {"all"};
+  TQ_TRY(std::vector<std::string> builtin, FindBuiltinPrompts(names));
+  std::ranges::move(builtin, std::back_inserter(prompts));
+  return prompts;
+}
+
 Result<eval::RealModelOptions> WorkloadOptions(const BenchmarkOptions& options, Backend backend,
                                                BenchmarkChoices choices) {
   const RealModelFlags& flags = options.real_model;
   eval::RealModelOptions workload;
   TQ_TRY(workload.mode, ParseMode(flags.mode));
   workload.caches = std::move(choices.caches);
-  TQ_TRY(workload.prompts, ReadPrompts(flags.model, kMaxPrompts));
+  TQ_TRY(workload.prompts, WorkloadPrompts(flags));
   workload.prompt_prefix = Unescaped(flags.model.prompt_prefix);
   workload.prompt_suffix = Unescaped(flags.model.prompt_suffix);
   workload.generation.max_new_tokens = flags.model.max_new_tokens.value_or(16);
@@ -46,6 +59,7 @@ Result<eval::RealModelOptions> WorkloadOptions(const BenchmarkOptions& options, 
   workload.context = flags.context.value_or(512);
   workload.max_contexts = flags.max_contexts.value_or(options.quick ? 1 : 3);
   workload.top_k = flags.top_k.value_or(5);
+  workload.layer_damage = flags.layer_damage;
   workload.first_position = flags.first_position.value_or(0);
   workload.seed = options.seed;
   workload.backend = backend;

@@ -26,13 +26,20 @@ struct ModelFlags {
 // Of the benchmark only.
 struct RealModelFlags {
   ModelFlags model;
-  std::string mode;  // empty: compare
+  std::string mode;                          // empty: compare
+  std::vector<std::string> builtin_prompts;  // by name; "all"
   std::optional<size_t> top_k;
   std::vector<std::string> texts;
   std::optional<size_t> context;
   std::optional<size_t> max_contexts;
   std::optional<uint64_t> first_position;
   bool baselines = false;
+  bool layer_damage = false;
+  bool sweep = false;
+  std::optional<double> min_token_match;  // gates of a sweep, as the next two
+  std::optional<double> min_top_k_agreement;
+  std::optional<double> max_kl;
+  std::string output_dir;  // of a sweep
 };
 
 }  // namespace turboquant::cli

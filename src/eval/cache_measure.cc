@@ -173,7 +173,9 @@ CacheRow CacheMeasurement::Row() const {
   row.key_bits = NominalBits(format.keys);
   row.value_method = KvMethodName(format.values.method);
   row.value_bits = NominalBits(format.values);
+  row.scale_search = ScaleSearchName(format);
   if (spec_.baseline) {
+    row.scale_search.clear();
     row.method = row.key_method = row.value_method = MethodName(*spec_.baseline);
     row.key_bits = row.value_bits = FixedBits(*spec_.baseline);
   }

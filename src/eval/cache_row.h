@@ -36,6 +36,7 @@ struct CacheRow {
   double key_bits = 0;
   std::string value_method;
   double value_bits = 0;
+  std::string scale_search;  // "auto", "on" or "off"; "" of a baseline
   size_t sinks = 0;
   size_t window = 0;
   std::string key_map;        // in effect: "none", "center", "diagonal" or "full"
@@ -86,6 +87,7 @@ void VisitFields(const CacheRow& row, Visit&& visit) {
   visit("key_bits", row.key_bits);
   visit("value_method", row.value_method);
   visit("value_bits", row.value_bits);
+  visit("scale_search", row.scale_search);
   visit("sinks", row.sinks);
   visit("window", row.window);
   visit("key_map", row.key_map);

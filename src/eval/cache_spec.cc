@@ -14,6 +14,7 @@ namespace {
 
 constexpr std::array<std::string_view, 4> kMethodNames = {"mse", "prod", "f16", "f32"};
 constexpr std::array<std::string_view, 4> kMapNames = {"none", "center", "diagonal", "full"};
+constexpr std::array<std::string_view, 2> kSearchNames = {"off", "on"};
 constexpr std::array<std::string_view, 5> kPolicies = {"safe", "balanced", "small", "paper",
                                                        "peer"};
 
@@ -43,6 +44,14 @@ void Multiply(std::vector<CacheSpec>& specs, const std::vector<T>& numbers, Set 
 
 bool Quantizes(const KvSideOptions& side) {
   return side.method == KvMethod::kMse || side.method == KvMethod::kProd;
+}
+
+// A width without a search keeps what it has, so that grids of widths can be told to search.
+void SetScaleSearch(CacheSpec& spec, ScaleSearch search) {
+  for (KvSideOptions* side : {&spec.options.format.keys, &spec.options.format.values}) {
+    if (side->method != KvMethod::kMse || side->bits > 7) continue;
+    side->scale_search = search == ScaleSearch::kOn;
+  }
 }
 
 // What has no effect is the same everywhere, so that equal caches compare equal.
@@ -89,6 +98,27 @@ Result<KeyMapKind> ParseKeyMapKind(std::string_view name) {
   return ParseName<KeyMapKind>("key map", name, kMapNames);
 }
 
+Result<ScaleSearch> ParseScaleSearch(std::string_view name) {
+  return ParseName<ScaleSearch>("scale search", name, kSearchNames);
+}
+
+std::string_view ScaleSearchName(const KvFormatOptions& format) {
+  const auto told = [&](bool on) {
+    return std::ranges::any_of(std::array{format.keys, format.values},
+                               [&](const KvSideOptions& side) {
+                                 return side.method == KvMethod::kMse && side.scale_search == on;
+                               });
+  };
+  if (told(true)) return "on";
+  return told(false) ? "off" : "auto";
+}
+
+std::string_view SearchInName(std::string_view policy, std::string_view scale_search) {
+  if (scale_search == "on") return ", search on";
+  const bool own = policy == "paper" || policy == "peer";
+  return scale_search == "off" && !own ? ", search off" : "";
+}
+
 std::vector<std::string> CachePolicyNames() { return {kPolicies.begin(), kPolicies.end()}; }
 
 bool IsCachePolicy(std::string_view name) {
@@ -109,6 +139,7 @@ Result<std::vector<CacheSpec>> ExpandCaches(const CacheChoices& choices) {
     Multiply(specs, choices.key_bits, [](CacheSpec& s, int b) { s.options.format.keys.bits = b; });
     Multiply(specs, choices.value_bits,
              [](CacheSpec& s, int b) { s.options.format.values.bits = b; });
+    Multiply(specs, choices.scale_searches, SetScaleSearch);
     Multiply(specs, choices.sinks, [](CacheSpec& s, size_t n) { s.options.sinks = n; });
     Multiply(specs, choices.windows, [](CacheSpec& s, size_t n) { s.options.window = n; });
     Multiply(specs, choices.key_maps, [](CacheSpec& s, KeyMapKind k) { s.options.key_map = k; });

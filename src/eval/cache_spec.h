@@ -30,6 +30,9 @@ struct CacheSpec {
   bool WaitsForMap() const { return options.key_map != KeyMapKind::kNone && key_map_tokens == 0; }
 };
 
+// Of the sides that have one: MSE of 1 to 7 bits.
+enum class ScaleSearch { kOff, kOn };
+
 // Explicit choices; an empty list leaves it to the policy.
 struct CacheChoices {
   std::vector<std::string> policies;
@@ -37,6 +40,7 @@ struct CacheChoices {
   std::vector<int> value_bits;
   std::vector<KvMethod> key_methods;
   std::vector<KvMethod> value_methods;
+  std::vector<ScaleSearch> scale_searches;
   std::vector<size_t> sinks;
   std::vector<size_t> windows;
   std::vector<KeyMapKind> key_maps;
@@ -51,9 +55,16 @@ double NominalBits(const KvSideOptions& side);     // 16 and 32 where nothing is
 std::string WidthsName(std::string_view key_method, double key_bits, std::string_view value_method,
                        double value_bits);
 
+// "on" and "off" where keys or values were told so, "auto" where the format decides by their bits.
+std::string_view ScaleSearchName(const KvFormatOptions& format);
+
+// What a cache's name says of the search: empty where it is the policy's own.
+std::string_view SearchInName(std::string_view policy, std::string_view scale_search);
+
 // Errors: kInvalidArgument listing the known names.
 [[nodiscard]] Result<KvMethod> ParseKvMethod(std::string_view name);
 [[nodiscard]] Result<KeyMapKind> ParseKeyMapKind(std::string_view name);
+[[nodiscard]] Result<ScaleSearch> ParseScaleSearch(std::string_view name);  // "off", "on"
 
 // Policies of caches, which are not all policies of quantizers.
 std::vector<std::string> CachePolicyNames();

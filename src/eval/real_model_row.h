@@ -15,6 +15,10 @@ struct LayerErrors {
   size_t layer = 0;
   double key_nmse = 0;
   double value_nmse = 0;
+  // With --layer-damage, when only this layer's packed tokens are seen as they are.
+  std::optional<double> kl_mean = {};
+  std::optional<double> kl_share = {};           // of the sum over layers
+  std::optional<double> logit_correlation = {};  // of attention; unset without queries
 };
 
 struct RealModelRow {
@@ -38,6 +42,7 @@ struct RealModelRow {
   double key_bits = 0;
   std::string value_method;
   double value_bits = 0;
+  std::string scale_search;  // "auto", "on" or "off"; "" of a baseline and an exact cache
   size_t sinks = 0;
   size_t window = 0;
   std::string key_map;
@@ -62,6 +67,7 @@ struct RealModelRow {
   std::optional<double> logit_max_error;
   std::optional<double> key_nmse;  // of packed tokens, mean over layers
   std::optional<double> value_nmse;
+  std::optional<double> worst_layer_logit_correlation;
 
   // Free-running, from prompts.
   size_t generated_tokens = 0;
@@ -110,6 +116,7 @@ void VisitFields(const RealModelRow& row, Visit&& visit) {
   visit("key_bits", row.key_bits);
   visit("value_method", row.value_method);
   visit("value_bits", row.value_bits);
+  visit("scale_search", row.scale_search);
   visit("sinks", row.sinks);
   visit("window", row.window);
   visit("key_map", row.key_map);
@@ -132,6 +139,7 @@ void VisitFields(const RealModelRow& row, Visit&& visit) {
   visit("logit_max_error", row.logit_max_error);
   visit("key_nmse", row.key_nmse);
   visit("value_nmse", row.value_nmse);
+  visit("worst_layer_logit_correlation", row.worst_layer_logit_correlation);
   visit("generated_tokens", row.generated_tokens);
   visit("token_match_rate", row.token_match_rate);
   visit("mean_first_divergence", row.mean_first_divergence);

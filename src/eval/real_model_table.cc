@@ -1,10 +1,13 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
+#include <functional>
 #include <iterator>
 
 #include "src/eval/cache_spec.h"
 #include "src/eval/result_output.h"
+#include "src/eval/sweep.h"
 
 namespace turboquant::eval {
 namespace {
@@ -44,9 +47,10 @@ std::string Map(const RealModelRow& row) {
 void AppendRow(const RealModelRow& row, std::string& text) {
   fmt::format_to(
       std::back_inserter(text),
-      "{:<14} {:<8} {:>5} {:>6} {:<12} {:>6} {:>7} {:>6.2f} {:>9} {:>9} {:>7} {:>9} {:>9} {:>6} "
-      "{:>6} {:>9} {:>6} {:>7} {:>7} {:>7}\n",
-      row.method == "cache" ? row.policy : row.method, Widths(row), row.sinks, row.window, Map(row),
+      "{:<14} {:<8} {:<6} {:>5} {:>6} {:<12} {:>6} {:>7} {:>6.2f} {:>9} {:>9} {:>7} {:>9} {:>9} "
+      "{:>6} {:>6} {:>9} {:>6} {:>7} {:>7} {:>7}\n",
+      row.method == "cache" ? row.policy : row.method, Widths(row),
+      row.scale_search.empty() ? "-" : row.scale_search, row.sinks, row.window, Map(row),
       row.packed_tokens, row.exact_tokens, row.compression_vs_f16, Short(row.perplexity_exact),
       Short(row.perplexity), Percent(row.perplexity, row.perplexity_exact), Short(row.kl_mean),
       Short(row.kl_p99), Short(row.top1_agreement), Short(row.top_k_agreement),
@@ -56,6 +60,26 @@ void AppendRow(const RealModelRow& row, std::string& text) {
 
 }  // namespace
 
+std::string DamageSentence(const RealModelRow& row) {
+  std::vector<LayerErrors> layers = row.layers;
+  std::erase_if(layers, [](const LayerErrors& layer) { return !layer.kl_share; });
+  if (layers.empty()) return {};
+  std::ranges::stable_sort(layers, std::greater<>(),
+                           [](const LayerErrors& l) { return *l.kl_share; });
+  std::string text = RealModelName(row) + ": most damage by layers";
+  for (size_t l = 0; l < std::min<size_t>(3, layers.size()); ++l) {
+    text += fmt::format("{} {} ({:.1f} %)", l == 0 ? "" : ",", layers[l].layer,
+                        100.0 * *layers[l].kl_share);
+  }
+  if (!row.worst_layer_logit_correlation) return text;
+  const auto worst =
+      std::ranges::find(layers, row.worst_layer_logit_correlation, &LayerErrors::logit_correlation);
+  return worst == layers.end()
+             ? text
+             : text + fmt::format("; lowest correlation of logits {:.5f}, in layer {}",
+                                  *worst->logit_correlation, worst->layer);
+}
+
 std::string RealModelTables(const BenchmarkResult& result) {
   std::string text;
   const RealModelRow* previous = nullptr;
@@ -63,16 +87,20 @@ std::string RealModelTables(const BenchmarkResult& result) {
     if (previous == nullptr || previous->source != row.source) {
       text += previous == nullptr ? "" : "\n";
       text += Title(row) + "\n";
-      fmt::format_to(
-          std::back_inserter(text),
-          "{:<14} {:<8} {:>5} {:>6} {:<12} {:>6} {:>7} {:>6} {:>9} {:>9} {:>7} {:>9} {:>9} {:>6} "
-          "{:>6} {:>9} {:>6} {:>7} {:>7} {:>7}\n",
-          "cache", "widths", "sinks", "window", "key map", "packed", "exact", "x f16", "ppl exact",
-          "ppl", "%", "kl", "kl p99", "top 1", "top k", "logit err", "match", "diverge", "tok/s",
-          "exact");
+      fmt::format_to(std::back_inserter(text),
+                     "{:<14} {:<8} {:<6} {:>5} {:>6} {:<12} {:>6} {:>7} {:>6} {:>9} {:>9} {:>7} "
+                     "{:>9} {:>9} {:>6} "
+                     "{:>6} {:>9} {:>6} {:>7} {:>7} {:>7}\n",
+                     "cache", "widths", "search", "sinks", "window", "key map", "packed", "exact",
+                     "x f16", "ppl exact", "ppl", "%", "kl", "kl p99", "top 1", "top k",
+                     "logit err", "match", "diverge", "tok/s", "exact");
     }
     AppendRow(row, text);
     previous = &row;
+  }
+  for (const RealModelRow& row : result.real_model_rows) {
+    const std::string damage = DamageSentence(row);
+    if (!damage.empty()) text += row.source + ", " + damage + "\n";
   }
   return text.empty() ? text : text + "\n";
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "src/eval/cache_spec.h"
 #include "src/eval/report_sections.h"
 #include "src/eval/svg_chart.h"
 
@@ -14,6 +15,7 @@ std::string SeriesOf(const CacheRow& row) {
   std::string name = row.method;
   if (row.method == "cache" && (row.policy == "paper" || row.policy == "peer")) name = row.policy;
   name += fmt::format(", {} + {}", row.sinks, row.window);
+  name += SearchInName(row.policy, row.scale_search);
   if (row.key_map != "none") name += ", " + row.key_map;
   return row.waits_for_map ? name + ", waiting" : name;
 }

@@ -33,8 +33,32 @@ Json JsonPositions(const std::vector<PositionRow>& positions) {
 Json JsonLayers(const std::vector<LayerErrors>& layers) {
   Json json = Json::array();
   for (const LayerErrors& layer : layers) {
-    json.push_back(
-        {{"layer", layer.layer}, {"key_nmse", layer.key_nmse}, {"value_nmse", layer.value_nmse}});
+    json.push_back({{"layer", layer.layer},
+                    {"key_nmse", layer.key_nmse},
+                    {"value_nmse", layer.value_nmse},
+                    {"kl_mean", JsonField(layer.kl_mean)},
+                    {"kl_share", JsonField(layer.kl_share)},
+                    {"logit_correlation", JsonField(layer.logit_correlation)}});
+  }
+  return json;
+}
+
+Json JsonSweep(const SweepRanking& ranking) {
+  Json json;
+  json["gates"] = {{"min_token_match", JsonField(ranking.gates.min_token_match)},
+                   {"min_top_k_agreement", JsonField(ranking.gates.min_top_k_agreement)},
+                   {"max_kl", JsonField(ranking.gates.max_kl)}};
+  json["ranking"] = Json::array();
+  for (const SweepEntry& entry : ranking.entries) {
+    json["ranking"].push_back({{"name", entry.name},
+                               {"passes", entry.missed.empty()},
+                               {"missed", entry.missed},
+                               {"bytes_per_token", entry.bytes_per_token},
+                               {"compression_vs_f16", entry.compression_vs_f16},
+                               {"kl_mean", JsonField(entry.kl_mean)},
+                               {"top_k_agreement", JsonField(entry.top_k_agreement)},
+                               {"token_match_rate", JsonField(entry.token_match_rate)},
+                               {"perplexity_change", JsonField(entry.perplexity_change)}});
   }
   return json;
 }
@@ -68,6 +92,7 @@ std::string ToJson(const BenchmarkResult& result) {
   for (const CacheRow& row : result.cache_rows) json["rows"].push_back(JsonRow(row));
   for (const AttentionRow& row : result.attention_rows) json["rows"].push_back(JsonRow(row));
   for (const RealModelRow& row : result.real_model_rows) json["rows"].push_back(JsonRow(row));
+  if (result.sweep) json["sweep"] = JsonSweep(*result.sweep);
   json["left_out"] = Json::array();
   for (const LeftOut& left_out : result.left_out) {
     json["left_out"].push_back(

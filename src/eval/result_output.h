@@ -23,6 +23,10 @@ std::string ToTable(const BenchmarkResult& result);
 // The part of it about real models.
 std::string RealModelTables(const BenchmarkResult& result);
 
+// The three layers with the largest shares of the damage, and the lowest correlation: one sentence
+// without its stop. Empty where they were not measured.
+std::string DamageSentence(const RealModelRow& row);
+
 // Rows that stand together in tables and reports.
 template <class Row>
 struct GroupOf {

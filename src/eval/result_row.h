@@ -14,6 +14,7 @@
 #include "src/eval/cache_row.h"
 #include "src/eval/position_row.h"
 #include "src/eval/real_model_row.h"
+#include "src/eval/sweep.h"
 
 namespace turboquant::eval {
 
@@ -151,6 +152,7 @@ struct BenchmarkResult {
   std::vector<CacheRow> cache_rows;
   std::vector<AttentionRow> attention_rows;
   std::vector<RealModelRow> real_model_rows;
+  std::optional<SweepRanking> sweep;  // of the latter
   std::vector<LeftOut> left_out;
 };
 

@@ -53,20 +53,23 @@ std::string MapName(const CacheRow& row) {
 
 void AppendTable(const CacheGroup& group, std::string& text) {
   Append(text, "{}\n", group.title);
-  Append(text,
-         "{:<14} {:<8} {:>5} {:>6} {:<12} {:>7} {:>7} {:>7} {:>5} {:>9} {:>9} {:>8} {:>5} {:>5} "
-         "{:>5} {:>9} {:>9}  {}\n",
-         "cache", "widths", "sinks", "window", "key map", "B/token", "mean", "held", "x f16", "kl",
-         "logit err", "corr", "r@1", "r@5", "r@10", "out err", "out max", "target");
+  Append(
+      text,
+      "{:<14} {:<8} {:<6} {:>5} {:>6} {:<12} {:>7} {:>7} {:>7} {:>5} {:>9} {:>9} {:>8} {:>5} {:>5} "
+      "{:>5} {:>9} {:>9}  {}\n",
+      "cache", "widths", "search", "sinks", "window", "key map", "B/token", "mean", "held", "x f16",
+      "kl", "logit err", "corr", "r@1", "r@5", "r@10", "out err", "out max", "target");
   for (const CacheRow* row : group.rows) {
     const bool ours = row->method == "cache";
     Append(
         text,
-        "{:<14} {:<8} {:>5} {:>6} {:<12} {:>7.4g} {:>7.4g} {:>7} {:>5.2f} {:>9} {:>9} {:>8.5f} "
+        "{:<14} {:<8} {:<6} {:>5} {:>6} {:<12} {:>7.4g} {:>7.4g} {:>7} {:>5.2f} {:>9} {:>9} "
+        "{:>8.5f} "
         "{:>5.3f} {:>5.3f} {:>5.3f} {:>9} {:>9}  {}\n",
         ours ? row->policy : row->method,
         ours ? WidthsName(row->key_method, row->key_bits, row->value_method, row->value_bits) : "-",
-        row->sinks, row->window, MapName(*row), row->bytes_per_token, row->mean_bytes_per_token,
+        row->scale_search.empty() ? "-" : row->scale_search, row->sinks, row->window, MapName(*row),
+        row->bytes_per_token, row->mean_bytes_per_token,
         row->held_bytes_per_token ? fmt::format("{:.4g}", *row->held_bytes_per_token) : "-",
         row->compression_vs_f16, Short(row->softmax_kl), Short(row->logit_rmse),
         row->logit_correlation, row->recall_at_1, row->recall_at_5, row->recall_at_10,
@@ -133,6 +136,7 @@ std::string Legend(const BenchmarkResult& result) {
 }  // namespace
 
 std::string ToTable(const BenchmarkResult& result) {
+  if (result.sweep) return SweepTable(*result.sweep);
   std::string text;
   for (const RowGroup& group : GroupRows(result)) AppendTable(group, text);
   for (const CacheGroup& group : GroupCaches(result)) AppendTable(group, text);

@@ -103,6 +103,7 @@ Result<ModelMeasurement> ModelMeasurement::Create(const CacheSpec& spec,
   const DecoderConfig& config = context.decoder->config();
   measurement.key_errors_.resize(config.layers);
   measurement.value_errors_.resize(config.layers);
+  if (context.layer_damage) measurement.damage_.emplace(config);
   for (size_t l = 0; spec.baseline && l < config.layers; ++l) {
     MethodContext method;
     method.dim = config.head_dim;
@@ -162,7 +163,8 @@ Result<std::vector<std::shared_ptr<const KeyMap>>> ModelMeasurement::KeyMaps(
   return maps;
 }
 
-Result<DecoderSequence> ModelMeasurement::Start(const ExactText& map, const RunContext& run) {
+Result<QuantizedSequenceOptions> ModelMeasurement::SequenceOptions(const ExactText& map,
+                                                                   const RunContext& run) {
   QuantizedSequenceOptions options;
   options.cache = spec_.options;
   options.cache.first_position = context_.first_position;
@@ -180,7 +182,16 @@ Result<DecoderSequence> ModelMeasurement::Start(const ExactText& map, const RunC
                              const HeadsOutput& values) {
     AddErrors(exact_keys, keys, key_errors_[layer]);
     AddErrors(exact_values, values, value_errors_[layer]);
+    if (!damage_) return;
+    const std::vector<float> rows = Rows(keys);
+    damage_->AddKeys(layer, spec_.options.sinks, exact_keys,
+                     HeadsView::TokenMajor(rows.data(), keys.tokens, keys.heads, keys.dim));
   };
+  return options;
+}
+
+Result<DecoderSequence> ModelMeasurement::Start(const ExactText& map, const RunContext& run) {
+  TQ_TRY(const QuantizedSequenceOptions options, SequenceOptions(map, run));
   return DecoderSequence::Quantized(*context_.decoder, options);
 }
 
@@ -191,7 +202,31 @@ Result<void> ModelMeasurement::Replace(size_t layer, const HeadsOutput& keys,
 }
 
 Result<void> ModelMeasurement::AddText(const ExactText& text, const RunContext& run) {
-  TQ_TRY(DecoderSequence sequence, Start(text, run));
+  TQ_TRY(const QuantizedSequenceOptions options, SequenceOptions(text, run));
+  TQ_TRY(DecoderSequence sequence, DecoderSequence::Quantized(*context_.decoder, options));
+  TQ_CHECK(Feed(text, run, sequence, errors_));
+  row_.context = std::max(row_.context, text.tokens.size());
+  ++row_.samples;
+  NoteSizes(sequence);
+  return damage_ ? AddLayers(text, options, run) : Result<void>();
+}
+
+Result<void> ModelMeasurement::AddLayers(const ExactText& text, QuantizedSequenceOptions options,
+                                         const RunContext& run) {
+  options.on_packed = {};  // errors are those of the run with all layers
+  for (size_t l = 0; l < context_.decoder->config().layers; ++l) {
+    damage_->EndText(l, text.queries.empty() ? std::vector<float>() : text.queries[l]);
+    options.only_layer = l;
+    TQ_TRY(DecoderSequence sequence, DecoderSequence::Quantized(*context_.decoder, options));
+    LogitErrors errors(context_.top_k);
+    TQ_CHECK(Feed(text, run, sequence, errors));
+    damage_->AddErrors(l, errors);
+  }
+  return {};
+}
+
+Result<void> ModelMeasurement::Feed(const ExactText& text, const RunContext& run,
+                                    DecoderSequence& sequence, LogitErrors& errors) const {
   const size_t vocabulary = context_.decoder->vocabulary();
   DecoderStep step;
   // The last token predicts nothing that is known, so it is not fed.
@@ -199,12 +234,9 @@ Result<void> ModelMeasurement::AddText(const ExactText& text, const RunContext& 
   for (size_t first = 0; first < tokens.size();) {
     const size_t count = std::min(sequence.StepTokens(), tokens.size() - first);
     TQ_CHECK(sequence.Step(tokens.subspan(first, count), step));
-    errors_.Merge(Compare(text, step.logits, first, vocabulary, context_, run));
+    errors.Merge(Compare(text, step.logits, first, vocabulary, context_, run));
     first += count;
   }
-  row_.context = std::max(row_.context, text.tokens.size());
-  ++row_.samples;
-  NoteSizes(sequence);
   return {};
 }
 

@@ -15,6 +15,7 @@
 #include "src/eval/method.h"
 #include "src/eval/metrics.h"
 #include "src/eval/real_model_row.h"
+#include "src/onnx/layer_damage.h"
 #include "turboquant/error.h"
 #include "turboquant/onnx/decoder.h"
 #include "turboquant/onnx/generation.h"
@@ -29,6 +30,7 @@ struct ModelContext {
   uint64_t seed = 42;
   Backend backend = Backend::kAuto;
   size_t top_k = 5;
+  bool layer_damage = false;  // of texts; as many more runs as there are layers
 };
 
 // The exact run over one text or prompt that the caches are compared with.
@@ -85,7 +87,13 @@ class ModelMeasurement {
  private:
   ModelMeasurement(const CacheSpec& spec, const ModelContext& context)
       : spec_(spec), context_(context), errors_(context.top_k) {}
+  [[nodiscard]] Result<QuantizedSequenceOptions> SequenceOptions(const ExactText& map,
+                                                                 const RunContext& run);
   [[nodiscard]] Result<DecoderSequence> Start(const ExactText& map, const RunContext& run);
+  [[nodiscard]] Result<void> Feed(const ExactText& text, const RunContext& run,
+                                  DecoderSequence& sequence, LogitErrors& errors) const;
+  [[nodiscard]] Result<void> AddLayers(const ExactText& text, QuantizedSequenceOptions options,
+                                       const RunContext& run);
   [[nodiscard]] Result<std::vector<std::shared_ptr<const KeyMap>>> KeyMaps(
       const ExactText& map, const RunContext& run) const;
   [[nodiscard]] Result<void> FollowPrompt(const ExactText& map, const Generation& exact,
@@ -109,6 +117,7 @@ class ModelMeasurement {
   std::vector<Baseline> baselines_;
   std::vector<RowErrors> key_errors_;  // of each layer
   std::vector<RowErrors> value_errors_;
+  std::optional<LayerDamage> damage_;
   RealModelRow row_;  // sizes; the rest comes from the sums
   Mean match_;
   Mean first_divergence_;

@@ -85,7 +85,9 @@ void ModelMeasurement::DescribeCache(RealModelRow& row) const {
   row.key_bits = NominalBits(format.keys);
   row.value_method = KvMethodName(format.values.method);
   row.value_bits = NominalBits(format.values);
+  row.scale_search = ScaleSearchName(format);
   if (spec_.baseline) {
+    row.scale_search.clear();
     row.method = row.key_method = row.value_method = MethodName(*spec_.baseline);
     row.key_bits = row.value_bits = FixedBits(*spec_.baseline);
   }
@@ -123,6 +125,7 @@ void ModelMeasurement::DescribeErrors(RealModelRow& row) const {
   if (keys.count() == 0) return;
   row.key_nmse = keys.Value();
   row.value_nmse = values.Value();
+  if (damage_) damage_->Describe(row);
 }
 
 RealModelRow ModelMeasurement::Row() const {

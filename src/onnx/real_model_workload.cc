@@ -112,7 +112,9 @@ class RealModelRun {
 
   Result<void> AddText(std::span<const int64_t> tokens, const std::string& label) {
     Tell(label + ", exact");
-    TQ_TRY(const ExactText text, ReadExactly(context_, tokens, MapTokens(), /*keep_logits=*/true));
+    TQ_TRY(const ExactText text,
+           ReadExactly(context_, tokens, context_.layer_damage ? tokens.size() : MapTokens(),
+                       /*keep_logits=*/true));
     exact_.AddText(text, context_.decoder->vocabulary());
     return ForEachCache(label, [&](ModelMeasurement& m) { return m.AddText(text, run_); });
   }
@@ -265,8 +267,8 @@ Result<void> RunRealModel(const RealModelOptions& options, const OnnxDecoder& de
                           const Tokenizer& tokenizer, const RunContext& run,
                           BenchmarkResult& result) {
   TQ_CHECK(Check(options, decoder, tokenizer));
-  const ModelContext context = {&decoder, options.first_position, options.seed, options.backend,
-                                options.top_k};
+  const ModelContext context = {&decoder,        options.first_position, options.seed,
+                                options.backend, options.top_k,          options.layer_damage};
   if (!options.prompts.empty()) {
     TQ_CHECK(RunPrompts(options, context, tokenizer, run, result));
   }

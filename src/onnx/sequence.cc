@@ -62,6 +62,10 @@ Result<DecoderSequence> DecoderSequence::Quantized(const OnnxDecoder& decoder,
     return Fail(ErrorCode::kInvalidArgument, "there are key maps of ", options.key_maps.size(),
                 " layers, the decoder has ", decoder.config().layers);
   }
+  if (options.only_layer && *options.only_layer >= decoder.config().layers) {
+    return Fail(ErrorCode::kInvalidArgument, "only_layer must be below ", decoder.config().layers,
+                ", got ", *options.only_layer);
+  }
   DecoderSequence sequence(decoder, options.cache.first_position);
   TQ_TRY(sequence.cache_, DecoderCache::Create(CacheOptions(decoder, options)));
   sequence.options_ = options;
@@ -127,6 +131,7 @@ Result<void> DecoderSequence::AddToLayer(size_t layer, size_t count, const Decod
   const size_t packed_before = cache.view().packed_tokens;
   TQ_CHECK(
       cache.Append(past_.keys(layer).Slice(first, count), past_.values(layer).Slice(first, count)));
+  if (options_.only_layer && *options_.only_layer != layer) return {};
   const KvView view = cache.view();
   if (cache.options().exact_type == RowType::kF16 && decoder_->past_type() == RowType::kF32) {
     TQ_CHECK(past_.Rewrite(layer, first, count, [&](const HeadsOutput& k, const HeadsOutput& v) {

@@ -1,12 +1,15 @@
 #include "src/cli/command_line.h"
 
 #include <algorithm>
+#include <fstream>
+#include <regex>
 #include <sstream>
 #include <string>
 #include <vector>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "src/cli/supported_models.h"
 
 namespace turboquant::cli {
 namespace {
@@ -151,6 +154,35 @@ TEST(CommandLineTest, AliasesMeanTheSame) {
   for (const std::string flag : {"--key-method", "--real-key-strategy"}) {
     EXPECT_THAT(attention(flag, "prod"), HasSubstr("\"key_method\": \"prod\""));
   }
+}
+
+// The list says what python/turboquant_tools/presets.py does, in its order.
+TEST(CommandLineTest, SupportedModelsAreTheExportersPresets) {
+  const Outcome outcome = Turboquant({"benchmark", "--supported-real-models"});
+  EXPECT_EQ(outcome.code, kExitOk);
+  EXPECT_THAT(outcome.err, IsEmpty());
+  std::ifstream file(TURBOQUANT_SOURCE_DIR "/python/turboquant_tools/presets.py");
+  std::string names;
+  std::string hub_ids;
+  for (std::string line; std::getline(file, line);) {
+    std::smatch found;
+    if (std::regex_search(line, found, std::regex(R"re(^    "([^"]+)": ModelPreset\()re"))) {
+      names += found.str(1) + "\n";
+    }
+    if (std::regex_search(line, found, std::regex(R"re("([A-Za-z]+/[A-Za-z0-9._-]+)")re"))) {
+      hub_ids += found.str(1) + "\n";
+    }
+  }
+  std::string listed;
+  std::string listed_ids;
+  for (const SupportedModel& model : SupportedModels()) {
+    listed += std::string(model.name) + "\n";
+    listed_ids += std::string(model.hub_id) + "\n";
+    EXPECT_THAT(outcome.out,
+                HasSubstr(std::string(model.name) + "\n  " + std::string(model.hub_id) + ": "));
+  }
+  EXPECT_EQ(listed, names);
+  EXPECT_EQ(listed_ids, hub_ids);
 }
 
 TEST(CommandLineTest, InfoNamesTheScalarBackend) {

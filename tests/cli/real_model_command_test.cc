@@ -9,6 +9,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "src/cli/builtin_prompts.h"
 #include "src/cli/command_line.h"
 #include "tests/eval/json_schema.h"
 #include "tests/support/temporary_folder.h"
@@ -101,7 +102,7 @@ TEST_F(RealModelCommandTest, RowsAreAsTheSchemaSays) {
   const std::string prompts = Write("prompts.txt", "The cache\n\nkeeps keys\r\nand values\n");
   ASSERT_EQ(Benchmark({"--text", Text(), "--context", "150", "--max-contexts", "1", "--prompts",
                        prompts, "--max-prompts", "2", "--policy", "safe,small", "--baselines",
-                       "--json", "--top-k", "3"}),
+                       "--json", "--top-k", "3", "--layer-damage"}),
             0)
       << err_;
   const auto json = nlohmann::json::parse(out_);
@@ -116,18 +117,122 @@ TEST_F(RealModelCommandTest, RowsAreAsTheSchemaSays) {
     EXPECT_EQ(row["model"], "tiny");
     EXPECT_EQ(row["top_k"], 3);
     EXPECT_EQ(row["samples"], row["source"] == "prompts" ? 2 : 1);
+    const bool measured = row["source"] == "text.txt" && row["method"] != "exact";
+    EXPECT_EQ(row["worst_layer_logit_correlation"].is_number(), measured);
   }
   EXPECT_EQ(sources, (std::set<std::string>{"prompts", "text.txt"}));
+}
+
+TEST_F(RealModelCommandTest, PromptsAreBuiltIn) {
+  const auto samples = [&](std::vector<std::string> flags) {
+    flags.insert(flags.end(), {"--real-eval-mode", "exact", "--max-new-tokens", "2", "--json"});
+    EXPECT_EQ(Benchmark(flags), 0) << err_;
+    size_t prompts = 0;
+    const auto json = nlohmann::json::parse(out_);
+    for (const auto& row : json["rows"]) {
+      if (row["source"] == "prompts") prompts += row["samples"].get<size_t>();
+    }
+    return prompts;
+  };
+  EXPECT_EQ(samples({}), 6u);
+  EXPECT_EQ(samples({"--builtin-prompts", "code,reasoning"}), 2u);
+  EXPECT_EQ(samples({"--builtin-prompts", "all", "--prompt", "The cache"}), 7u);
+  EXPECT_EQ(samples({"--prompt", "The cache"}), 1u);
+  EXPECT_EQ(samples({"--text", Text(), "--context", "150"}), 0u);
+}
+
+TEST(BuiltinPromptsTest, OneOfEachKind) {
+  std::string names;
+  for (const BuiltinPrompt& prompt : BuiltinPrompts()) {
+    names += std::string(prompt.name) + " ";
+    EXPECT_GT(prompt.text.size(), 100u) << prompt.name;
+    EXPECT_EQ(*FindBuiltinPrompts({std::string(prompt.name)}),
+              std::vector<std::string>{std::string(prompt.text)});
+  }
+  EXPECT_EQ(names, "explanation rewrite classification extraction reasoning code ");
+}
+
+TEST_F(RealModelCommandTest, ASearchedScaleIsNoWorse) {
+  ASSERT_EQ(Benchmark({"--text", Text(), "--context", "150", "--max-contexts", "1", "--bits", "2",
+                       "--window", "0", "--scale-search", "off,on", "--json"}),
+            0)
+      << err_;
+  const auto rows = nlohmann::json::parse(out_)["rows"];
+  ASSERT_EQ(rows.size(), 3u);
+  EXPECT_EQ(rows[0]["scale_search"], "");
+  EXPECT_EQ(rows[1]["scale_search"], "off");
+  EXPECT_EQ(rows[2]["scale_search"], "on");
+  EXPECT_LT(rows[2]["value_nmse"], rows[1]["value_nmse"]);
+  EXPECT_LT(rows[2]["key_nmse"], rows[1]["key_nmse"]);
+  EXPECT_EQ(rows[2]["kv_bytes"], rows[1]["kv_bytes"]);
+}
+
+TEST_F(RealModelCommandTest, ASweepRanksAGridAndLeavesItsFiles) {
+  const std::string folder = model() + "sweeps/first";
+  ASSERT_EQ(Benchmark({"--sweep", "--quick", "--text", Text(), "--context", "150", "--prompt",
+                       "The cache keeps", "--max-new-tokens", "4", "--max-kl", "0.01",
+                       "--output-dir", folder}),
+            0)
+      << err_;
+  EXPECT_THAT(out_, HasSubstr("pass the gates (KL <= 0.01); smallest first"));
+  const auto json = nlohmann::json::parse(test::ReadWholeFile(folder + "/results.json"));
+  std::ifstream file(TURBOQUANT_SOURCE_DIR "/docs/benchmark.schema.json");
+  EXPECT_THAT(test::JsonSchema(nlohmann::json::parse(file)).Validate(json), IsEmpty());
+  // Keys and values of 3 and 4 bits, three policies, and the formats beside 4 and 0 sinks.
+  const auto& ranking = json["sweep"]["ranking"];
+  EXPECT_EQ(ranking.size(), 3u * 4 + 2 * 7);
+  EXPECT_EQ(json["rows"].size(), 2u * (1 + ranking.size()));
+  double bytes = 0.0;
+  size_t passing = 0;
+  for (const auto& entry : ranking) {
+    if (!entry["passes"].get<bool>()) continue;
+    EXPECT_EQ(++passing, &entry - &ranking.front() + 1u);  // before all others
+    EXPECT_GE(entry["bytes_per_token"].get<double>(), bytes);
+    bytes = entry["bytes_per_token"];
+  }
+  EXPECT_GT(passing, 0u);
+  EXPECT_LT(passing, ranking.size());
+  const std::string summary = test::ReadWholeFile(folder + "/summary.md");
+  EXPECT_THAT(summary, HasSubstr("# Sweep of caches: tiny\n"));
+  EXPECT_EQ(std::ranges::count(summary, '\n'), 8 + static_cast<int>(ranking.size()));
+  EXPECT_THAT(test::ReadWholeFile(folder + "/report.html"), HasSubstr("frontier"));
+}
+
+TEST_F(RealModelCommandTest, AGridIsWhatTheListsSay) {
+  ASSERT_EQ(Benchmark({"--sweep", "--key-bits", "2,8", "--value-bits", "4", "--key-method",
+                       "mse,prod", "--policy", "balanced", "--window", "0,8", "--prompt",
+                       "The cache", "--max-new-tokens", "3", "--json"}),
+            0)
+      << err_;
+  const auto json = nlohmann::json::parse(out_);
+  EXPECT_EQ(json["sweep"]["ranking"].size(), 2u * 2 * 2 + 2 * 7);
+  const auto fails = [&](std::vector<std::string> flags, const std::string& culprit) {
+    EXPECT_EQ(Benchmark(flags), 2);
+    EXPECT_THAT(err_, HasSubstr(culprit));
+  };
+  fails({"--layer-damage"}, "--layer-damage is for caches on a text");
+  fails({"--max-kl", "1"}, "need --sweep");
+  fails({"--output-dir", model()}, "need --sweep");
+  fails({"--sweep", "--real-eval-mode", "exact"}, "--sweep compares");
+  fails({"--sweep", "--min-token-match", "1.5"}, "must be 0 to 1, got 1.5");
+  fails({"--sweep", "--max-kl", "-1"}, "--max-kl must be 0 or more");
+  Write("file", "");
+  EXPECT_EQ(Benchmark({"--sweep", "--quick", "--prompt", "a", "--max-new-tokens", "2",
+                       "--output-dir", model() + "file/x"}),
+            1);
+  EXPECT_THAT(err_, HasSubstr("file/x"));
 }
 
 TEST_F(RealModelCommandTest, TableReportAndCsv) {
   const std::string report = model() + "report.html";
   ASSERT_EQ(Benchmark({"--text", Text(), "--context", "150", "--max-contexts", "1", "--policy",
-                       "balanced,small", "--report", report}),
+                       "balanced,small", "--report", report, "--layer-damage"}),
             0)
       << err_;
   EXPECT_THAT(out_, HasSubstr("real model tiny, text.txt, teacher-forced: 1 contexts of 150"));
   EXPECT_THAT(out_, HasSubstr("K3V3"));
+  EXPECT_THAT(out_, HasSubstr("text.txt, balanced K4V4, 4 + 64 exact: most damage by layers "));
+  EXPECT_THAT(out_, HasSubstr("lowest correlation of logits 0.9"));
   const std::string html = test::ReadWholeFile(report);
   EXPECT_THAT(html, HasSubstr("Quality against size"));
   EXPECT_THAT(html, HasSubstr("balanced K4V4"));
@@ -201,7 +306,8 @@ TEST_F(RealModelCommandTest, WhatIsWrongIsNamed) {
     return flags;
   };
   fails(with({"--prompt", "a"}), 2, "needs --real-model-dir");
-  fails(with({"--real-model-dir", model()}), 2, "needs --prompt, --prompts or --text");
+  fails(with({"--real-model-dir", model(), "--builtin-prompts", "code,poem"}), 2,
+        "unknown built-in prompt \"poem\"");
   fails(with({"--real-model-dir", "/none", "--prompt", "a"}), 1, "'/none' is no folder");
   fails(with({"--real-model-dir", model(), "--prompt", "a", "--real-eval-mode", "all"}), 2,
         "unknown mode \"all\"");

@@ -73,6 +73,28 @@ TEST(CacheSpecTest, WidthsOfUnquantizedSidesDoNotMatter) {
   EXPECT_TRUE(FailsWith(ExpandCaches(choices), ErrorCode::kInvalidArgument, "too noisy"));
 }
 
+TEST(CacheSpecTest, ScaleSearchIsOfTheSidesThatHaveIt) {
+  CacheChoices choices = Of({"safe", "paper"});
+  choices.key_bits = {2, 8};
+  choices.value_bits = {2};
+  EXPECT_EQ(ScaleSearchName(Expand(choices)[0].options.format), "auto");
+  EXPECT_EQ(ScaleSearchName(Expand(choices)[2].options.format), "off");
+  choices.scale_searches = {ScaleSearch::kOff, ScaleSearch::kOn};
+  const std::vector<CacheSpec> specs = Expand(choices);
+  ASSERT_EQ(specs.size(), 8u);
+  for (size_t s = 0; s < specs.size(); ++s) {
+    const KvFormatOptions& format = specs[s].options.format;
+    const bool on = s % 2 == 1;
+    EXPECT_EQ(format.values.scale_search, on) << s;
+    EXPECT_EQ(format.keys.scale_search.value_or(false), on && format.keys.bits == 2) << s;
+    EXPECT_EQ(ScaleSearchName(format), on ? "on" : "off");
+  }
+  EXPECT_EQ(SearchInName("safe", "off"), ", search off");
+  EXPECT_EQ(SearchInName("paper", "off"), "");
+  EXPECT_EQ(SearchInName("paper", "on"), ", search on");
+  EXPECT_TRUE(FailsWith(ParseScaleSearch("yes"), ErrorCode::kInvalidArgument, "off, on"));
+}
+
 TEST(CacheSpecTest, BaselinesStandBesideEachSetOfExactTokens) {
   CacheChoices choices = Of({"balanced", "small"});
   choices.windows = {0, 64};

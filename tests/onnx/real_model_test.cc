@@ -69,6 +69,26 @@ class RealModelTest : public test::OnnxTest {
     return options;
   }
 
+  // By hand, token by token: what the first 200 tokens cost when one layer's are as the cache has
+  // them.
+  double KlOfLayer(const CacheSpec& spec, size_t layer, std::span<const int64_t> tokens) const {
+    QuantizedSequenceOptions options;
+    options.cache = spec.options;
+    options.only_layer = layer;
+    Result<DecoderSequence> sequence = DecoderSequence::Quantized(*decoder_, options);
+    EXPECT_TRUE(sequence) << sequence.error().message;
+    DecoderSequence exact = DecoderSequence::Exact(*decoder_);
+    LogitErrors errors(1);
+    DecoderStep step;
+    DecoderStep exact_step;
+    for (size_t t = 0; t < 199; ++t) {
+      EXPECT_TRUE(sequence->Step(tokens.subspan(t, 1), step));
+      EXPECT_TRUE(exact.Step(tokens.subspan(t, 1), exact_step));
+      errors.Add(exact_step.logits, step.logits, static_cast<size_t>(tokens[t + 1]));
+    }
+    return errors.kl_mean();
+  }
+
   const OnnxDecoder& decoder() const { return *decoder_; }
   const Tokenizer& tokenizer() const { return *tokenizer_; }
 
@@ -179,6 +199,33 @@ TEST_F(RealModelTest, ShiftedPositionsCostTheSame) {
               1e-3 * *here->real_model_rows[0].perplexity);
   EXPECT_NEAR(*there->real_model_rows[1].kl_mean, *here->real_model_rows[1].kl_mean,
               0.2 * *here->real_model_rows[1].kl_mean);
+}
+
+TEST_F(RealModelTest, EachLayersShareOfTheDamage) {
+  RealModelOptions options = TextOptions({Spec(8, 4, 0), Spec(2, 4, 0)});
+  options.max_contexts = 1;
+  const auto plain = Run(options);
+  options.layer_damage = true;
+  const auto result = Run(options);
+  ASSERT_TRUE(plain && result) << result.error().message;
+  const std::vector<int64_t> tokens = *tokenizer().Encode(Text());
+  for (size_t r = 1; r < 3; ++r) {
+    const RealModelRow& row = result->real_model_rows[r];
+    EXPECT_EQ(row.kl_mean, plain->real_model_rows[r].kl_mean);
+    EXPECT_EQ(row.key_nmse, plain->real_model_rows[r].key_nmse);
+    EXPECT_FALSE(plain->real_model_rows[r].layers[0].kl_mean);
+    EXPECT_FALSE(plain->real_model_rows[r].worst_layer_logit_correlation);
+    ASSERT_EQ(row.layers.size(), 2u);
+    EXPECT_NEAR(*row.layers[0].kl_share + *row.layers[1].kl_share, 1.0, 1e-12);
+    for (size_t l = 0; l < 2; ++l) {
+      EXPECT_NEAR(*row.layers[l].kl_mean, KlOfLayer(options.caches[r - 1], l, tokens),
+                  1e-3 * *row.kl_mean);
+      EXPECT_LT(*row.layers[l].kl_mean, *row.kl_mean);
+      EXPECT_LT(*row.layers[l].logit_correlation, r == 1 ? 0.99999 : 0.98);
+      EXPECT_GT(*row.layers[l].logit_correlation, r == 1 ? 0.9995 : 0.8);
+      EXPECT_GE(*row.layers[l].logit_correlation, *row.worst_layer_logit_correlation);
+    }
+  }
 }
 
 TEST_F(RealModelTest, PlainFormatsRunTheSameWay) {

@@ -237,6 +237,37 @@ TEST_F(DecoderSequenceTest, ACodecStandsInForPacking) {
   EXPECT_EQ(keys[2 * kDim], 1.0f);
 }
 
+TEST_F(DecoderSequenceTest, OneLayerAloneIsQuantized) {
+  const auto values = [](const HeadsView& view) {
+    std::vector<float> all;
+    for (size_t t = 0; t < view.tokens; ++t) {
+      for (size_t head = 0; head < view.heads; ++head) {
+        const auto* row =
+            static_cast<const float*>(view.data) + t * view.token_stride + head * view.head_stride;
+        all.insert(all.end(), row, row + view.dim);
+      }
+    }
+    return all;
+  };
+  QuantizedSequenceOptions options;
+  options.cache = Policy(3, 0, KeyMapKind::kNone);
+  options.only_layer = 1;
+  Result<DecoderSequence> sequence = DecoderSequence::Quantized(decoder(), options);
+  ASSERT_TRUE(sequence) << sequence.error().message;
+  DecoderSequence exact = DecoderSequence::Exact(decoder());
+  const std::vector<int64_t> tokens = Tokens(40);
+  DecoderStep step;
+  ASSERT_TRUE(sequence->Step(tokens, step));
+  ASSERT_TRUE(exact.Step(tokens, step));
+  EXPECT_EQ(values(sequence->past().keys(0)), values(exact.past().keys(0)));
+  EXPECT_EQ(values(sequence->past().values(0)), values(exact.past().values(0)));
+  EXPECT_NE(values(sequence->past().keys(1)), values(exact.past().keys(1)));
+  EXPECT_NE(values(sequence->past().values(1)), values(exact.past().values(1)));
+  options.only_layer = 2;
+  EXPECT_TRUE(FailsWith(DecoderSequence::Quantized(decoder(), options), ErrorCode::kInvalidArgument,
+                        "only_layer must be below 2, got 2"));
+}
+
 TEST_F(DecoderSequenceTest, AnErrorEndsTheSequence) {
   QuantizedSequenceOptions options;
   options.cache = Policy(0, 0, KeyMapKind::kNone);

@@ -35,6 +35,9 @@ struct QuantizedSequenceOptions {
   std::function<void(size_t layer, const HeadsView& exact_keys, const HeadsView& exact_values,
                      const HeadsOutput& keys, const HeadsOutput& values)>
       on_packed = {};
+  // Only of this layer does the graph see tokens as the cache holds them; those of the others stay
+  // exact. For measurements.
+  std::optional<size_t> only_layer = {};
   ParallelFor parallel_for = {};  // over layers
 };
 
