@@ -95,8 +95,9 @@ struct RealModelRow {
   std::vector<LayerErrors> layers;
 };
 
+// What was run: the first of the fields.
 template <class Visit>
-void VisitFields(const RealModelRow& row, Visit&& visit) {
+void VisitSetup(const RealModelRow& row, Visit& visit) {
   visit("workload", row.workload);
   visit("method", row.method);
   visit("bits", row.bits);
@@ -125,6 +126,11 @@ void VisitFields(const RealModelRow& row, Visit&& visit) {
   visit("page_frames", row.page_frames);
   visit("queries", row.queries);
   visit("note", row.note);
+}
+
+template <class Visit>
+void VisitFields(const RealModelRow& row, Visit&& visit) {
+  VisitSetup(row, visit);
   visit("perplexity_exact", row.perplexity_exact);
   visit("perplexity", row.perplexity);
   visit("cross_entropy_exact", row.cross_entropy_exact);
