@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <functional>
 #include <iterator>
 
 #include "src/eval/cache_spec.h"
@@ -64,8 +63,10 @@ std::string DamageSentence(const RealModelRow& row) {
   std::vector<LayerErrors> layers = row.layers;
   std::erase_if(layers, [](const LayerErrors& layer) { return !layer.kl_share; });
   if (layers.empty()) return {};
-  std::ranges::stable_sort(layers, std::greater<>(),
-                           [](const LayerErrors& l) { return *l.kl_share; });
+  // Largest shares first, equals by layer.
+  std::ranges::sort(layers, [](const LayerErrors& a, const LayerErrors& b) {
+    return *a.kl_share != *b.kl_share ? *a.kl_share > *b.kl_share : a.layer < b.layer;
+  });
   std::string text = RealModelName(row) + ": most damage by layers";
   for (size_t l = 0; l < std::min<size_t>(3, layers.size()); ++l) {
     text += fmt::format("{} {} ({:.1f} %)", l == 0 ? "" : ",", layers[l].layer,

@@ -84,8 +84,8 @@ bool Before(const SweepEntry& a, const SweepEntry& b) {
   // No number is no merit.
   const double a_kl = a.kl_mean.value_or(std::numeric_limits<double>::infinity());
   const double b_kl = b.kl_mean.value_or(std::numeric_limits<double>::infinity());
-  if (!a.missed.empty()) return a_kl < b_kl;
-  return std::tie(a.bytes_per_token, a_kl) < std::tie(b.bytes_per_token, b_kl);
+  if (!a.missed.empty()) return std::tie(a_kl, a.name) < std::tie(b_kl, b.name);
+  return std::tie(a.bytes_per_token, a_kl, a.name) < std::tie(b.bytes_per_token, b_kl, b.name);
 }
 
 }  // namespace
@@ -114,7 +114,7 @@ SweepRanking RankSweep(const std::vector<RealModelRow>& rows, const SweepGates& 
   }
   SweepRanking ranking{gates, {}};
   for (const SweepSums& sums : caches) ranking.entries.push_back(Entry(sums));
-  std::ranges::stable_sort(ranking.entries, Before);
+  std::ranges::sort(ranking.entries, Before);
   return ranking;
 }
 

@@ -32,7 +32,7 @@ struct SweepEntry {
 
 struct SweepRanking {
   SweepGates gates;
-  // Those that pass, by bytes, then KL; then the others, by KL.
+  // Those that pass, by bytes, then KL; then the others, by KL. Equals by name.
   std::vector<SweepEntry> entries;
 };
 
