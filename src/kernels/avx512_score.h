@@ -85,10 +85,11 @@ struct LevelDecoder {
           _mm512_broadcast_i32x4(_mm_add_epi8(levels, _mm_set1_epi8(static_cast<char>(offset))));
       const __m512i mask = _mm512_set1_epi8((1 << kBits) - 1);
       const __m512i index = ByteIndices();
+      const __m512i shifted[3] = {index, _mm512_srli_epi16(index, kBits),
+                                  _mm512_srli_epi16(index, 2 * kBits)};
 #pragma GCC unroll 3
       for (int t = 0; t < kTables; ++t) {
-        table[t] = _mm512_permutexvar_epi8(
-            _mm512_and_si512(_mm512_srli_epi16(index, kBits * t), mask), all);
+        table[t] = _mm512_permutexvar_epi8(_mm512_and_si512(shifted[t], mask), all);
       }
     }
   }
