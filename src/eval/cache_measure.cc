@@ -1,5 +1,7 @@
 #include "src/eval/cache_measure.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <memory>
@@ -205,7 +207,7 @@ Result<void> AddToAll(const ExactAttention& exact, const HeadOrigin& origin, con
   for (CacheMeasurement& measurement : measurements) {
     const CacheRow row = measurement.Row();
     const std::string name = row.policy.empty() ? row.method : row.policy;
-    if (run.progress) run.progress(label + ", cache " + name);
+    if (run.progress) run.progress(fmt::format("{}, cache {}", label, name));
     Result<void> added = measurement.Add(exact, origin, run);
     if (added) continue;
     added.error().message.insert(0, "cache " + name + ": ");
