@@ -13,8 +13,10 @@ std::unexpected<Error> Absent() {
 
 }  // namespace
 
-Result<void> RunRealModelWorkload(const BenchmarkOptions&, Backend, const eval::RunContext&,
-                                  BenchmarkChoices, eval::BenchmarkResult&) {
+Result<void> RunRealModelWorkload(
+    const BenchmarkOptions&, Backend, const eval::RunContext&,
+    BenchmarkChoices,  // NOLINT(performance-unnecessary-value-param): as the real one
+    eval::BenchmarkResult&) {
   return Absent();
 }
 

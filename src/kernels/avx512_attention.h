@@ -179,13 +179,13 @@ void AccumulateFixed(const ScorePlan& plan, BlocksView blocks, const WeightDigit
   const auto pass = [&]<size_t kQueries>() {
     AccumulateQueries<kBits, kQueries, kDigits>(plan, blocks, weights, first, keep, gain, sums.data,
                                                 sums.stride);
-    first += kQueries;
     blocks.ahead = {};  // once is enough
+    return kQueries;
   };
-  while (queries - first >= kMost) pass.template operator()<kMost>();
-  if (queries - first >= 4) pass.template operator()<4>();
-  if (queries - first >= 2) pass.template operator()<2>();
-  if (queries - first >= 1) pass.template operator()<1>();
+  while (queries - first >= kMost) first += pass.template operator()<kMost>();
+  if (queries - first >= 4) first += pass.template operator()<4>();
+  if (queries - first >= 2) first += pass.template operator()<2>();
+  if (queries - first >= 1) first += pass.template operator()<1>();
 }
 
 void AccumulateValues(const ScorePlan& plan, const BlocksView& blocks, const WeightDigits& weights,

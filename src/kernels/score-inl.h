@@ -286,13 +286,13 @@ void ScoreFixed(const ScorePlan& plan, BlocksView blocks, const RowScales& scale
   const auto pass = [&]<size_t kQueries>() {
     ScoreQueries<kBits, kQueries, kDigits>(plan, blocks, scales, queries, first, scores,
                                            score_stride);
-    first += kQueries;
     blocks.ahead = {};  // once is enough
+    return kQueries;
   };
-  while (queries.queries - first >= kMost) pass.template operator()<kMost>();
-  if (queries.queries - first >= 4) pass.template operator()<4>();
-  if (queries.queries - first >= 2) pass.template operator()<2>();
-  if (queries.queries - first >= 1) pass.template operator()<1>();
+  while (queries.queries - first >= kMost) first += pass.template operator()<kMost>();
+  if (queries.queries - first >= 4) first += pass.template operator()<4>();
+  if (queries.queries - first >= 2) first += pass.template operator()<2>();
+  if (queries.queries - first >= 1) first += pass.template operator()<1>();
 }
 
 inline void ScoreKeys(const ScorePlan& plan, const BlocksView& blocks, const RowScales& scales,
