@@ -227,22 +227,11 @@ bool EncodedShortRows(const EncodePlan& plan, const float* rows, size_t stride, 
     return false;
   }
   const auto encode = [&]<size_t kVectors>() {
-    const auto fixed = [&]<int kBits>() {
-      EncodeShortRows<kVectors, kBits>(plan, rows, stride, count, gains, into, first_lane, sums);
-      return true;
-    };
-    switch (into.bits) {
-      case 1:
-        return fixed.template operator()<1>();
-      case 2:
-        return fixed.template operator()<2>();
-      case 3:
-        return fixed.template operator()<3>();
-      case 4:
-        return fixed.template operator()<4>();
-      default:
-        return false;
-    }
+    return WithBits(into.bits, [&]<int kBits>() {
+      if constexpr (kBits <= 4)
+        EncodeShortRows<kVectors, kBits>(plan, rows, stride, count, gains, into, first_lane, sums);
+      return kBits <= 4;
+    });
   };
   switch (plan.rotation.dim) {
     case 32:
