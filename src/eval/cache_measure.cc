@@ -168,23 +168,7 @@ void CacheMeasurement::NoteSizes(const KvCache& cache, double bytes_per_token) {
 
 CacheRow CacheMeasurement::Row() const {
   CacheRow row = row_;
-  const KvFormatOptions& format = spec_.options.format;
-  row.method = "cache";
-  row.policy = spec_.policy;
-  row.key_method = KvMethodName(format.keys.method);
-  row.key_bits = NominalBits(format.keys);
-  row.value_method = KvMethodName(format.values.method);
-  row.value_bits = NominalBits(format.values);
-  row.scale_search = ScaleSearchName(format);
-  if (spec_.baseline) {
-    row.scale_search.clear();
-    row.method = row.key_method = row.value_method = MethodName(*spec_.baseline);
-    row.key_bits = row.value_bits = FixedBits(*spec_.baseline);
-  }
-  row.bits = (row.key_bits + row.value_bits) / 2;
-  row.sinks = spec_.options.sinks;
-  row.window = spec_.options.window;
-  row.key_map_tokens = row.key_map == "none" ? 0 : spec_.key_map_tokens;
+  DescribeCacheSpec(spec_, row);
   if (row.samples > 0) {
     row.compression_vs_f16 = 4.0 * static_cast<double>(row.dim) / row.mean_bytes_per_token;
   }

@@ -77,6 +77,28 @@ bool IsCachePolicy(std::string_view name);
 // Every baseline format with each set of exact tokens that the caches have.
 std::vector<CacheSpec> BaselinesBeside(const std::vector<CacheSpec>& caches);
 
+// What a row says of the cache, or of the format in its place, whatever kind of row it is.
+template <class Row>
+void DescribeCacheSpec(const CacheSpec& spec, Row& row) {
+  const KvFormatOptions& format = spec.options.format;
+  row.method = "cache";
+  row.policy = spec.policy;
+  row.key_method = KvMethodName(format.keys.method);
+  row.key_bits = NominalBits(format.keys);
+  row.value_method = KvMethodName(format.values.method);
+  row.value_bits = NominalBits(format.values);
+  row.scale_search = ScaleSearchName(format);
+  if (spec.baseline) {
+    row.scale_search.clear();
+    row.method = row.key_method = row.value_method = MethodName(*spec.baseline);
+    row.key_bits = row.value_bits = FixedBits(*spec.baseline);
+  }
+  row.bits = (row.key_bits + row.value_bits) / 2;
+  row.sinks = spec.options.sinks;
+  row.window = spec.options.window;
+  row.key_map_tokens = row.key_map == "none" ? 0 : spec.key_map_tokens;
+}
+
 }  // namespace turboquant::eval
 
 #endif  // TURBOQUANT_SRC_EVAL_CACHE_SPEC_H_

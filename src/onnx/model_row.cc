@@ -78,23 +78,7 @@ void GenerationSpeed::Describe(RealModelRow& row) const {
 }
 
 void ModelMeasurement::DescribeCache(RealModelRow& row) const {
-  const KvFormatOptions& format = spec_.options.format;
-  row.method = "cache";
-  row.policy = spec_.policy;
-  row.key_method = KvMethodName(format.keys.method);
-  row.key_bits = NominalBits(format.keys);
-  row.value_method = KvMethodName(format.values.method);
-  row.value_bits = NominalBits(format.values);
-  row.scale_search = ScaleSearchName(format);
-  if (spec_.baseline) {
-    row.scale_search.clear();
-    row.method = row.key_method = row.value_method = MethodName(*spec_.baseline);
-    row.key_bits = row.value_bits = FixedBits(*spec_.baseline);
-  }
-  row.bits = (row.key_bits + row.value_bits) / 2;
-  row.sinks = spec_.options.sinks;
-  row.window = spec_.options.window;
-  row.key_map_tokens = row.key_map == "none" ? 0 : spec_.key_map_tokens;
+  DescribeCacheSpec(spec_, row);
   row.waits_for_map = spec_.WaitsForMap() && !context_.decoder->config().rope.empty();
   row.queries = row.key_map != "none" && context_.decoder->has_queries();
 }
