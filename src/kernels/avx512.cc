@@ -48,7 +48,15 @@
 #include "src/kernels/avx512_score.h"
 #include "src/kernels/avx512_short_rows.h"
 
-// Behind the others, whose decoder of levels it uses.
+// Masks and sums of lanes.
+#include "src/kernels/avx512_softmax.h"
+
+// Behind those and the decoder of levels.
+#include "src/kernels/avx512_exact_rows.h"
+#include "src/kernels/avx512_frame.h"
+#include "src/kernels/avx512_values.h"
+
+// Behind its kernels.
 #include "src/kernels/avx512_attention.h"
 
 namespace turboquant::kernels {
