@@ -2,6 +2,7 @@
 #include <cstring>
 
 #include "bench/bench_rows.h"
+#include "turboquant/prod_quantizer.h"
 
 namespace turboquant::bench {
 namespace {
@@ -33,6 +34,23 @@ BENCHMARK(Encode)
     ->ArgsProduct({{128}, {2, 3, 4}, {1, 2}, {0, 1}, {0, 1}})
     ->ArgsProduct({{64, 80, 256}, {4}, {2}, {0, 1}, {0}})
     ->ArgsProduct({{128}, {1, 5, 6, 7, 8}, {2}, {0}, {0}});
+
+// Args: bits in total, kind of the sketch (0 Gaussian, 1 orthogonal).
+void EncodeProd(benchmark::State& state) {
+  constexpr size_t kDim = 128;
+  const SketchKind sketch = state.range(1) != 0 ? SketchKind::kOrthogonal : SketchKind::kGaussian;
+  const auto quantizer = ProdQuantizer::Create(
+      {.dim = kDim, .bits = static_cast<int>(state.range(0)), .sketch = sketch});
+  const auto input = NormalRows(kRows, kDim);
+  ProdRows rows = quantizer->MakeRows();
+  for (auto _ : state) {
+    (void)rows.Truncate(0);
+    (void)quantizer->Append(MatrixView<const float>(input.data(), kRows, kDim), rows);
+    benchmark::DoNotOptimize(&rows);
+  }
+  ReportRows(state, kRows, 1, 4.0 * kDim);
+}
+BENCHMARK(EncodeProd)->ArgNames({"bits", "orthogonal"})->ArgsProduct({{4}, {0, 1}});
 
 void Decode(benchmark::State& state) {
   const size_t dim = static_cast<size_t>(state.range(0));

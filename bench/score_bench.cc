@@ -4,6 +4,8 @@
 #include <cstring>
 
 #include "bench/bench_rows.h"
+#include "turboquant/prod_quantizer.h"
+#include "turboquant/qjl.h"
 
 namespace turboquant::bench {
 namespace {
@@ -63,6 +65,45 @@ void Score(benchmark::State& state) {
 BENCHMARK(Score)
     ->ArgNames({"bits", "queries", "digits", "keys"})
     ->ArgsProduct({{2, 3, 4, 8}, {1, 4, 8}, {1, 2}, {4096, 262144}});
+
+// Args: bits in total, queries, keys.
+void ScoreProd(benchmark::State& state) {
+  const size_t queries = static_cast<size_t>(state.range(1));
+  const size_t keys = static_cast<size_t>(state.range(2));
+  const auto quantizer =
+      ProdQuantizer::Create({.dim = kDim, .bits = static_cast<int>(state.range(0))});
+  const auto input = NormalRows(keys, kDim);
+  const auto rows = quantizer->Encode(MatrixView<const float>(input.data(), keys, kDim));
+  const auto query_rows = NormalRows(queries, kDim, 2);
+  const auto prepared = quantizer->Prepare({query_rows.data(), queries, kDim});
+  std::vector<float> scores(queries * keys);
+  for (auto _ : state) {
+    (void)quantizer->Score(*prepared, *rows, {scores.data(), queries, keys});
+    benchmark::DoNotOptimize(scores.data());
+  }
+  ReportRows(state, keys, queries, static_cast<double>(rows->CanonicalBytesPerRow()));
+}
+BENCHMARK(ScoreProd)
+    ->ArgNames({"bits", "queries", "keys"})
+    ->ArgsProduct({{2, 4}, {1, 4, 8}, {4096}});
+
+// Args: queries, keys. One sign per coordinate.
+void ScoreSigns(benchmark::State& state) {
+  const size_t queries = static_cast<size_t>(state.range(0));
+  const size_t keys = static_cast<size_t>(state.range(1));
+  const auto sketch = QjlSketch::Create({.dim = kDim});
+  const auto input = NormalRows(keys, kDim);
+  const auto rows = sketch->Encode(MatrixView<const float>(input.data(), keys, kDim));
+  const auto query_rows = NormalRows(queries, kDim, 2);
+  const auto prepared = sketch->Prepare({query_rows.data(), queries, kDim});
+  std::vector<float> scores(queries * keys);
+  for (auto _ : state) {
+    (void)sketch->Score(*prepared, *rows, {scores.data(), queries, keys});
+    benchmark::DoNotOptimize(scores.data());
+  }
+  ReportRows(state, keys, queries, static_cast<double>(rows->CanonicalBytesPerRow()));
+}
+BENCHMARK(ScoreSigns)->ArgNames({"queries", "keys"})->ArgsProduct({{1, 4, 8}, {4096}});
 
 // Args: bits, keys. The floor of the above: the same lines, only read.
 void ReadLines(benchmark::State& state) {

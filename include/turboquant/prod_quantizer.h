@@ -88,23 +88,21 @@ class ProdRows {
 class ProdQueries {
  public:
   size_t size() const { return signs_.size(); }
-  size_t dim() const { return dim_; }
+  size_t dim() const { return codes_.dim(); }
 
  private:
   friend class ProdQuantizer;
-  ProdQueries(size_t dim, uint64_t quantizer_fingerprint, std::vector<float> rotated,
-              std::vector<double> norms, SignQueries signs)
-      : dim_(dim),
-        quantizer_fingerprint_(quantizer_fingerprint),
-        rotated_(std::move(rotated)),
+  ProdQueries(uint64_t quantizer_fingerprint, MseQueries codes, std::vector<double> norms,
+              SignQueries signs)
+      : quantizer_fingerprint_(quantizer_fingerprint),
+        codes_(std::move(codes)),
         norms_(std::move(norms)),
         signs_(std::move(signs)) {}
 
-  size_t dim_;
   uint64_t quantizer_fingerprint_;
-  std::vector<float> rotated_;  // [size × dim]: directions
-  std::vector<double> norms_;
-  SignQueries signs_;
+  MseQueries codes_;           // digits, for the codes
+  std::vector<double> norms_;  // of the queries
+  SignQueries signs_;          // rotated directions, projected, for the residuals
 };
 
 // Immutable after Create; safe to share between threads.
@@ -152,11 +150,13 @@ class ProdQuantizer {
   [[nodiscard]] Result<void> Decode(const ProdRows& encoded, MatrixView<float> out,
                                     const ParallelFor& parallel_for = {}) const;
 
-  // Rotates and projects queries [q × dim]. Errors: kDimensionMismatch, kNonFinite.
-  [[nodiscard]] Result<ProdQueries> Prepare(MatrixView<const float> queries) const;
+  // Rotates and projects queries [q × dim]; their part for the codes is rounded to digits, as
+  // MseQuantizer::Prepare does. Errors: kDimensionMismatch, kNonFinite, kInvalidArgument.
+  [[nodiscard]] Result<ProdQueries> Prepare(MatrixView<const float> queries,
+                                            const PrepareOptions& prepare_options = {}) const;
 
-  // scores [q × encoded.size()]: unbiased estimates of <query, row>, in float with double sums.
-  // Errors: kDimensionMismatch, kInvalidArgument.
+  // scores [q × encoded.size()]: unbiased estimates of <query, row>, but for the rounding of the
+  // query. The same bits on every backend. Errors: kDimensionMismatch, kInvalidArgument.
   [[nodiscard]] Result<void> Score(const ProdQueries& queries, const ProdRows& encoded,
                                    MatrixView<float> scores,
                                    const ParallelFor& parallel_for = {}) const;

@@ -22,8 +22,7 @@ enum class SketchKind {
   kGaussian,
   // Rows of random orthogonal matrices, scaled to length sqrt(dim): less than half the variance at
   // sketch_rows = dim, O(dim log dim). Three Hadamard rounds; below 32 dims, where those have too
-  // few
-  // signs to mix, a dense Haar matrix.
+  // few signs to mix, a dense Haar matrix.
   kOrthogonal,
 };
 
@@ -95,8 +94,7 @@ class SignRows {
   std::vector<float> norms_f32_;
 };
 
-// Queries ready to be scored against sketched rows: projected once, times the estimator's constant,
-// as sums over every group of four signs.
+// Queries ready to be scored against sketched rows: projected once.
 class SignQueries {
  public:
   size_t size() const { return size_; }
@@ -108,9 +106,9 @@ class SignQueries {
   size_t size_ = 0;
   size_t sketch_rows_ = 0;
   uint64_t sketch_fingerprint_ = 0;
-  std::vector<float> sums_;    // [size × 2 RowBytes × 16]: of the direction's projections, the
-                               // signed sum for each value of a nibble
-  std::vector<double> norms_;  // of the queries, times the estimator's constant
+  std::vector<float> projections_;  // [size × padded sketch_rows] of the directions
+  std::vector<double> totals_;      // sums of the projections
+  std::vector<double> norms_;       // of the queries, times the estimator's constant
 };
 
 // Estimates <query, row> from signs: unbiased, with variance
@@ -178,7 +176,11 @@ class QjlSketch {
                                    const ParallelFor& parallel_for = {}) const;
 
  private:
+  friend class ProdQuantizer;
   QjlSketch() = default;
+  // scores [queries × count] of rows [first, first + count).
+  void ScoreRows(const SignQueries& queries, const SignRows& encoded, size_t first, size_t count,
+                 const MatrixView<float>& scores) const;
   [[nodiscard]] Result<void> CheckRows(const SignRows& rows) const;
   [[nodiscard]] Result<void> EncodeRow(const RowsView& rows, size_t r, std::span<float> direction,
                                        std::span<float> projected, size_t at, SignRows& into) const;

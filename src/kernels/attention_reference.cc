@@ -14,16 +14,6 @@ namespace {
 
 constexpr float kNothing = -std::numeric_limits<float>::infinity();
 
-// i with i + 8, + 4, + 2, + 1.
-float AddLanes(const float (&lanes)[16]) {
-  float sums[16];
-  std::ranges::copy(lanes, sums);
-  for (size_t width = 8; width > 0; width /= 2) {
-    for (size_t i = 0; i < width; ++i) sums[i] += sums[i + width];
-  }
-  return sums[0];
-}
-
 float Dot(const float* a, const float* b, size_t dim) {
   float lanes[16] = {};
   for (size_t j = 0; j < dim; ++j) lanes[j % 16] = std::fma(a[j], b[j], lanes[j % 16]);

@@ -54,6 +54,7 @@
 // Behind those and the decoder of levels.
 #include "src/kernels/avx512_exact_rows.h"
 #include "src/kernels/avx512_frame.h"
+#include "src/kernels/avx512_signs.h"
 #include "src/kernels/avx512_values.h"
 
 // Behind its kernels.
@@ -81,6 +82,7 @@ constexpr KernelTable kTable = {
     .pack_codes = PackCodes,
     .unpack_stream = UnpackStream,
     .pack_stream = PackStream,
+    .sum_where_set = SumWhereSet,
     .attention = &kAttention,
 };
 

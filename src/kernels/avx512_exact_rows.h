@@ -49,6 +49,14 @@ TQ_INLINE void ScoreExactTokens(const ExactRows& rows, size_t t, const float* qu
       for (size_t i = 0; i < kTokens; ++i) lanes[i][q] = _mm512_fmadd_ps(x, row[i], lanes[i][q]);
     }
   }
+  if constexpr (kTokens * kQueries == 16) {
+    alignas(64) float sums[kTokens][kQueries];
+    _mm512_store_ps(sums[0], AddLanesOf16(lanes[0]));
+    for (size_t q = 0; q < kQueries; ++q) {
+      for (size_t i = 0; i < kTokens; ++i) scores[q * score_stride + t + i] = sums[i][q];
+    }
+    return;
+  }
   for (size_t i = 0; i < kTokens; ++i) {
 #pragma GCC unroll 8
     for (size_t q = 0; q < kQueries; ++q) scores[q * score_stride + t + i] = AddLanes(lanes[i][q]);

@@ -36,6 +36,37 @@ TQ_INLINE float AddLanes(__m512 lanes) {
   return FirstLane(_mm512_add_ps(sum, _mm512_permute_ps(sum, 0xB1)));
 }
 
+// AddLanes of 16 vectors at once: lane k of the result is that of vectors[k].
+TQ_INLINE __m512 AddLanesOf16(const __m512* vectors) {
+  __m512 eights[8];
+#pragma GCC unroll 8
+  for (size_t k = 0; k < 8; ++k) {
+    const __m512 a = vectors[2 * k];
+    const __m512 b = vectors[2 * k + 1];
+    eights[k] = _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xEE));
+  }
+  __m512 fours[4];
+#pragma GCC unroll 4
+  for (size_t k = 0; k < 4; ++k) {
+    const __m512 a = eights[2 * k];
+    const __m512 b = eights[2 * k + 1];
+    fours[k] = _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xDD));
+  }
+  __m512 twos[2];
+#pragma GCC unroll 2
+  for (size_t k = 0; k < 2; ++k) {
+    const __m512d a = _mm512_castps_pd(fours[2 * k]);
+    const __m512d b = _mm512_castps_pd(fours[2 * k + 1]);
+    twos[k] = _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(a, b)),
+                            _mm512_castpd_ps(_mm512_unpackhi_pd(a, b)));
+  }
+  // Lane 4i + j is that of vector i + 4j.
+  const __m512 sums = _mm512_add_ps(_mm512_shuffle_ps(twos[0], twos[1], 0x88),
+                                    _mm512_shuffle_ps(twos[0], twos[1], 0xDD));
+  const __m512i order = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
+  return _mm512_permutexvar_ps(order, sums);
+}
+
 // Lanes of a vector that starts at token t and lie in [begin, end).
 TQ_INLINE __mmask16 Seen(size_t t, size_t begin, size_t end) {
   if (t >= begin && t + 16 <= end) return static_cast<__mmask16>(0xFFFF);

@@ -150,6 +150,14 @@ struct RowScales {
   const float* f32;
 };
 
+// Rows of packed signs: sign j of row r is bit j of the little-endian stream at bytes + r ·
+// row_bytes.
+struct SignRowsView {
+  const uint8_t* bytes;
+  size_t row_bytes;
+  size_t count;
+};
+
 struct KernelTable {
   Backend backend;
 
@@ -196,6 +204,12 @@ struct KernelTable {
   void (*unpack_stream)(const uint8_t* stream, int bits, size_t count, uint8_t* codes);
   void (*pack_stream)(const uint8_t* codes, int bits, size_t count, uint8_t* stream);
 
+  // sums[q][r] = sum of numbers[q][j] over the bits j that are set in row r: 16 float accumulators
+  // from zero, accumulator j % 16 takes number j in order of j; then i with i + 8, + 4, + 2, + 1.
+  // `numbers` are finite and hold 16·ceil(row_bytes / 2) each. Exact.
+  void (*sum_where_set)(const SignRowsView& rows, const QueryRows<const float>& numbers,
+                        size_t query_count, const QueryRows<float>& sums);
+
   const AttentionKernels* attention;
 };
 
@@ -228,6 +242,10 @@ void PackCodes(const PackedBlocks& into, size_t first_lane, size_t count, const 
 void Dequantize(const ScorePlan& plan, const uint8_t* codes, float factor, float* out);
 void UnpackStream(const uint8_t* stream, int bits, size_t count, uint8_t* codes);
 void PackStream(const uint8_t* codes, int bits, size_t count, uint8_t* stream);
+// i with i + 8, + 4, + 2, + 1.
+float AddLanes(const float (&lanes)[16]);
+void SumWhereSet(const SignRowsView& rows, const QueryRows<const float>& numbers,
+                 size_t query_count, const QueryRows<float>& sums);
 extern const KernelTable kTable;
 
 }  // namespace reference

@@ -291,6 +291,30 @@ void PackStream(const uint8_t* codes, int bits, size_t count, uint8_t* stream) {
   }
 }
 
+float AddLanes(const float (&lanes)[16]) {
+  float sums[16];
+  std::ranges::copy(lanes, sums);
+  for (size_t width = 8; width > 0; width /= 2) {
+    for (size_t i = 0; i < width; ++i) sums[i] += sums[i + width];
+  }
+  return sums[0];
+}
+
+void SumWhereSet(const SignRowsView& rows, const QueryRows<const float>& numbers,
+                 size_t query_count, const QueryRows<float>& sums) {
+  for (size_t r = 0; r < rows.count; ++r) {
+    const uint8_t* row = rows.bytes + r * rows.row_bytes;
+    for (size_t q = 0; q < query_count; ++q) {
+      const float* number = numbers.data + q * numbers.stride;
+      float lanes[16] = {};
+      for (size_t j = 0; j < 8 * rows.row_bytes; ++j) {
+        if (row[j / 8] >> (j % 8) & 1) lanes[j % 16] += number[j];
+      }
+      sums.data[q * sums.stride + r] = AddLanes(lanes);
+    }
+  }
+}
+
 const KernelTable kTable = {
     .backend = Backend::kScalar,
     .norm_squared = NormSquared,
@@ -304,6 +328,7 @@ const KernelTable kTable = {
     .pack_codes = PackCodes,
     .unpack_stream = UnpackStream,
     .pack_stream = PackStream,
+    .sum_where_set = SumWhereSet,
     .attention = &kAttention,
 };
 

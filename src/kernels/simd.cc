@@ -17,6 +17,7 @@
 #include "src/kernels/query-inl.h"
 #include "src/kernels/rotate-inl.h"
 #include "src/kernels/score-inl.h"
+#include "src/kernels/signs-inl.h"
 #include "src/kernels/stream-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -38,6 +39,7 @@ const KernelTable* Table() {
       .pack_codes = PackCodes,
       .unpack_stream = UnpackStream,
       .pack_stream = PackStream,
+      .sum_where_set = SumWhereSet,
       .attention = &kAttention,
   };
   return &kTable;

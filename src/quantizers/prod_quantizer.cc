@@ -188,8 +188,9 @@ Result<void> ProdQuantizer::Decode(const ProdRows& encoded, MatrixView<float> ou
   return {};
 }
 
-Result<ProdQueries> ProdQuantizer::Prepare(MatrixView<const float> queries) const {
-  TQ_CHECK(CheckShape("queries", queries.cols, queries.stride, queries.rows, options_.dim));
+Result<ProdQueries> ProdQuantizer::Prepare(MatrixView<const float> queries,
+                                           const PrepareOptions& prepare_options) const {
+  TQ_TRY(MseQueries codes, mse_.Prepare(queries, prepare_options));
   std::vector<float> rotated(queries.rows * options_.dim);
   std::vector<double> norms(queries.rows);
   const MatrixView<float> view = {rotated.data(), queries.rows, options_.dim};
@@ -198,8 +199,7 @@ Result<ProdQueries> ProdQuantizer::Prepare(MatrixView<const float> queries) cons
   }
   TQ_CHECK(mse_.rotation().Apply(view, view));
   TQ_TRY(SignQueries signs, sketch_.Prepare(view));
-  return ProdQueries(options_.dim, fingerprint_, std::move(rotated), std::move(norms),
-                     std::move(signs));
+  return ProdQueries(fingerprint_, std::move(codes), std::move(norms), std::move(signs));
 }
 
 Result<void> ProdQuantizer::Score(const ProdQueries& queries, const ProdRows& encoded,
@@ -208,23 +208,20 @@ Result<void> ProdQuantizer::Score(const ProdQueries& queries, const ProdRows& en
   if (queries.quantizer_fingerprint_ != fingerprint_) {
     return Fail(ErrorCode::kInvalidArgument, "the queries were prepared by another quantizer");
   }
-  // Residuals first, in place; then the centroids are added.
-  TQ_CHECK(sketch_.Score(queries.signs_, encoded.residuals_, scores, parallel_for));
-  const size_t dim = options_.dim;
+  TQ_CHECK(mse_.Score(queries.codes_, encoded.codes_, scores, parallel_for));
   ForRowSpans(parallel_for, encoded.size(), kTaskRows, [&](size_t first, size_t count) {
-    std::vector<uint8_t> codes(dim);
-    std::vector<float> centroids(dim);
-    for (size_t r = first; r < first + count; ++r) {
-      (void)encoded.codes_.Codes(r, codes);
-      for (size_t j = 0; j < dim; ++j) centroids[j] = centroids_[codes[j]];
-      const double scale = static_cast<double>(encoded.codes_.ScaleOf(r));
-      for (size_t q = 0; q < queries.size(); ++q) {
-        const float* rotated = queries.rotated_.data() + q * dim;
-        double sum = static_cast<double>(scores.Row(q)[r]);
-        for (size_t j = 0; j < dim; ++j) {
-          sum += static_cast<double>(rotated[j]) * static_cast<double>(centroids[j]);
-        }
-        scores.Row(q)[r] = static_cast<float>(queries.norms_[q] * scale * sum);
+    std::vector<float> sketched(queries.size() * count);
+    const MatrixView<float> residuals = {sketched.data(), queries.size(), count};
+    sketch_.ScoreRows(queries.signs_, encoded.residuals_, first, count, residuals);
+    std::vector<double> scales(count);
+    for (size_t r = 0; r < count; ++r)
+      scales[r] = static_cast<double>(encoded.codes_.ScaleOf(first + r));
+    for (size_t q = 0; q < queries.size(); ++q) {
+      float* row = scores.Row(q) + first;
+      const float* residual = residuals.Row(q);
+      for (size_t r = 0; r < count; ++r) {
+        const double added = queries.norms_[q] * scales[r] * static_cast<double>(residual[r]);
+        row[r] = static_cast<float>(static_cast<double>(row[r]) + added);
       }
     }
   });

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 #include <numbers>
+#include <numeric>
 
 #include "src/base/checked.h"
 #include "src/base/counted_shared.h"
@@ -21,7 +22,8 @@ namespace turboquant {
 namespace {
 
 constexpr size_t kTaskRows = 64;
-constexpr size_t kMaxStacked = 64;  // orthogonal matrices
+constexpr size_t kSignsPadding = 16;  // projections of a query as the kernel reads them
+constexpr size_t kMaxStacked = 64;    // orthogonal matrices
 constexpr size_t kMaxGaussianEntries = size_t{1} << 26;
 constexpr size_t kSmallestHadamardDim = 32;
 // After two, the coordinates of a one-hot row are still lattice sums: 1/(2 dim) of bias.
@@ -354,19 +356,21 @@ Result<void> QjlSketch::Decode(const SignRows& encoded, MatrixView<float> out,
 
 Result<SignQueries> QjlSketch::Prepare(MatrixView<const float> queries) const {
   TQ_CHECK(CheckShape("queries", queries.cols, queries.stride, queries.rows, options_.dim));
-  const size_t sums_per_query = 32 * CeilDivide(options_.sketch_rows, 8);
+  const size_t sketch_rows = options_.sketch_rows;
+  const size_t padded = RoundUp(sketch_rows, kSignsPadding);
   SignQueries prepared;
   prepared.size_ = queries.rows;
-  prepared.sketch_rows_ = options_.sketch_rows;
+  prepared.sketch_rows_ = sketch_rows;
   prepared.sketch_fingerprint_ = fingerprint_;
-  prepared.sums_.resize(queries.rows * sums_per_query);
+  prepared.projections_.resize(queries.rows * padded);
+  prepared.totals_.resize(queries.rows);
   prepared.norms_.resize(queries.rows);
   std::vector<float> direction(options_.dim);
-  std::vector<float> projected(options_.sketch_rows);
   for (size_t q = 0; q < queries.rows; ++q) {
     TQ_TRY(const double norm, ReadDirection("queries", queries, q, direction));
-    ProjectRow(direction.data(), projected.data());
-    FillNibbleSums(projected, prepared.sums_.data() + q * sums_per_query);
+    float* projected = prepared.projections_.data() + q * padded;
+    ProjectRow(direction.data(), projected);
+    prepared.totals_[q] = std::accumulate(projected, projected + sketch_rows, 0.0);
     prepared.norms_[q] = norm * estimator_constant_;
   }
   return prepared;
@@ -379,17 +383,32 @@ Result<void> QjlSketch::Score(const SignQueries& queries, const SignRows& encode
     return Fail(ErrorCode::kInvalidArgument, "the queries were prepared by another sketch");
   }
   TQ_CHECK(CheckScores(scores, queries.size_, encoded.size_));
-  const size_t sums_per_query = 32 * encoded.RowBytes();
   ForRowSpans(parallel_for, encoded.size_, kTaskRows, [&](size_t first, size_t count) {
-    for (size_t q = 0; q < queries.size_; ++q) {
-      const float* sums = queries.sums_.data() + q * sums_per_query;
-      for (size_t r = first; r < first + count; ++r) {
-        const double norms = queries.norms_[q] * static_cast<double>(encoded.NormOf(r));
-        scores.Row(q)[r] = static_cast<float>(norms * SumOfNibbles(encoded.SignsOf(r), sums));
-      }
-    }
+    ScoreRows(queries, encoded, first, count,
+              {scores.data + first, queries.size_, count, scores.stride});
   });
   return {};
+}
+
+// The sum of all projections less twice that of those whose sign is negative.
+void QjlSketch::ScoreRows(const SignQueries& queries, const SignRows& encoded, size_t first,
+                          size_t count, const MatrixView<float>& scores) const {
+  const size_t row_bytes = encoded.RowBytes();
+  const size_t padded = RoundUp(options_.sketch_rows, kSignsPadding);
+  FastestKernels().sum_where_set({encoded.signs_.data() + first * row_bytes, row_bytes, count},
+                                 {queries.projections_.data(), padded}, queries.size_,
+                                 {scores.data, scores.stride});
+  std::vector<double> norms(count);
+  WithNumbers(encoded.norm_type_, encoded.norms_f16_, encoded.norms_f32_, [&](const auto& stored) {
+    for (size_t r = 0; r < count; ++r) norms[r] = static_cast<double>(NumberAt(stored[first + r]));
+  });
+  for (size_t q = 0; q < queries.size_; ++q) {
+    float* row = scores.Row(q);
+    for (size_t r = 0; r < count; ++r) {
+      const double sum = queries.totals_[q] - 2.0 * static_cast<double>(row[r]);
+      row[r] = static_cast<float>(queries.norms_[q] * norms[r] * sum);
+    }
+  }
 }
 
 }  // namespace turboquant

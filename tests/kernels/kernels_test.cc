@@ -364,6 +364,29 @@ TEST(KernelTablesTest, NeonKernelsAreThereOnEvery64BitArm) {
 #endif
 }
 
+TEST_P(KernelsTest, SumWhereSetEqualsReference) {
+  std::mt19937 generator(17);
+  for (const size_t row_bytes : {1, 2, 3, 4, 7, 16, 17, 32, 65, 256}) {
+    for (const size_t rows : {1, 2, 15, 16, 17, 40}) {
+      std::vector<uint8_t> signs(rows * row_bytes);  // ends where it ends, for asan
+      for (uint8_t& byte : signs) byte = static_cast<uint8_t>(generator());
+      for (const size_t queries : {1, 3, 4, 9}) {
+        const size_t stride = 16 * ((row_bytes + 1) / 2) + 3;
+        std::vector<float> numbers = Normal(queries * stride, 18);
+        std::vector<float> actual(queries * (rows + 2), 77.0f);
+        std::vector<float> expected = actual;
+        const SignRowsView view = {signs.data(), row_bytes, rows};
+        table().sum_where_set(view, {numbers.data(), stride}, queries, {actual.data(), rows + 2});
+        reference::SumWhereSet(view, {numbers.data(), stride}, queries,
+                               {expected.data(), rows + 2});
+        ASSERT_EQ(0, std::memcmp(actual.data(), expected.data(), actual.size() * sizeof(float)))
+            << row_bytes << " " << rows << " " << queries;
+        ASSERT_EQ(actual[rows], 77.0f);
+      }
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Backends, KernelsTest, testing::ValuesIn(TestedTables()),
                          [](const auto& tested) { return TableName(*tested.param); });
 

@@ -103,25 +103,41 @@ TEST(ProdTest, SketchIsThatOfTheRotatedResidual) {
   }
 }
 
-TEST(ProdTest, ScoreIsDecodeThenDot) {
-  for (const ProdOptions& options : Shapes()) {
-    const ProdQuantizer quantizer = MakeQuantizer(options);
-    const Rows queries = test::NormalRows(3, options.dim, 4);
-    const auto encoded = quantizer.Encode(test::NormalRows(5, options.dim, 3).view());
-    const auto prepared = quantizer.Prepare(queries.view());
-    ASSERT_TRUE(encoded && prepared);
-    Rows decoded(5, options.dim);
-    Rows scores(3, 5);
-    ASSERT_TRUE(quantizer.Decode(*encoded, decoded.view()));
-    ASSERT_TRUE(quantizer.Score(*prepared, *encoded, scores.view()));
-    for (size_t q = 0; q < 3; ++q) {
-      for (size_t r = 0; r < 5; ++r) {
-        EXPECT_NEAR(scores[q][r], test::Dot(queries[q], decoded[r]),
-                    1e-5 * test::Norm(queries[q]) * test::Norm(decoded[r]))
-            << Describe(options);
-      }
+// The largest difference of scores from products with the decoded rows, over the norms of both.
+double LargestScoreError(const ProdOptions& options, int digits) {
+  constexpr size_t kRows = 70;  // more than one task
+  const ProdQuantizer quantizer = MakeQuantizer(options);
+  const Rows queries = test::NormalRows(3, options.dim, 4);
+  const auto encoded = quantizer.Encode(test::NormalRows(kRows, options.dim, 3).view());
+  const auto prepared = quantizer.Prepare(queries.view(), {.digits = digits});
+  EXPECT_TRUE(encoded && prepared);
+  Rows decoded(kRows, options.dim);
+  Rows scores(3, kRows);
+  EXPECT_TRUE(quantizer.Decode(*encoded, decoded.view()));
+  EXPECT_TRUE(quantizer.Score(*prepared, *encoded, scores.view()));
+  double largest = 0.0;
+  for (size_t q = 0; q < 3; ++q) {
+    for (size_t r = 0; r < kRows; ++r) {
+      const double error = static_cast<double>(scores[q][r]) - test::Dot(queries[q], decoded[r]);
+      largest =
+          std::max(largest, std::fabs(error) / test::Norm(queries[q]) / test::Norm(decoded[r]));
     }
   }
+  return largest;
+}
+
+// But for the rounding of the query to digits of 7 bits.
+TEST(ProdTest, ScoreIsDecodeThenDot) {
+  for (const ProdOptions& options : Shapes()) {
+    const double two = LargestScoreError(options, 2);
+    EXPECT_LE(two, 1e-4) << Describe(options);
+    const double one = LargestScoreError(options, 1);
+    EXPECT_LE(one, 1e-2) << Describe(options);
+    EXPECT_GT(one, 5 * two) << Describe(options);
+  }
+  const ProdQuantizer quantizer = MakeQuantizer({.dim = 16});
+  EXPECT_EQ(quantizer.Prepare(test::NormalRows(1, 16, 1).view(), {.digits = 3}).error().message,
+            "digits must be 1 or 2, got 3");
 }
 
 TEST(ProdTest, DecodeIsCentroidsPlusTheSketchsEstimateOfTheResidual) {
