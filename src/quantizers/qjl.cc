@@ -12,6 +12,7 @@
 #include "src/base/random.h"
 #include "src/base/try.h"
 #include "src/math/sphere.h"
+#include "src/quantizers/dense_product.h"
 #include "src/quantizers/direction.h"
 #include "src/quantizers/fingerprint.h"
 #include "src/quantizers/run_tasks.h"
@@ -195,14 +196,7 @@ void QjlSketch::ProjectRow(const float* row, float* projected) const {
   const size_t dim = options_.dim;
   const size_t sketch_rows = options_.sketch_rows;
   if (matrix_) {
-    for (size_t i = 0; i < sketch_rows; ++i) {
-      const float* matrix_row = matrix_->data() + i * dim;
-      double sum = 0.0;
-      for (size_t j = 0; j < dim; ++j) {
-        sum += static_cast<double>(matrix_row[j]) * static_cast<double>(row[j]);
-      }
-      projected[i] = static_cast<float>(sum);
-    }
+    Multiply(matrix_->data(), sketch_rows, dim, row, projected);
     return;
   }
   const float length = static_cast<float>(std::sqrt(static_cast<double>(dim)));

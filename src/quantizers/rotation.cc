@@ -9,6 +9,7 @@
 #include "src/base/try.h"
 #include "src/kernels/kernels.h"
 #include "src/math/qr.h"
+#include "src/quantizers/dense_product.h"
 #include "src/quantizers/direction.h"
 
 namespace turboquant {
@@ -127,17 +128,10 @@ Result<void> Rotation::Apply(MatrixView<const float> in, MatrixView<float> out) 
     return {};
   }
   const size_t dim = options_.dim;
-  std::vector<double> rotated(dim);  // in and out may be the same memory
+  std::vector<float> rotated(dim);  // in and out may be the same memory
   for (size_t r = 0; r < in.rows; ++r) {
-    for (size_t i = 0; i < dim; ++i) {
-      const float* matrix_row = matrix_.data() + i * dim;
-      double sum = 0.0;
-      for (size_t j = 0; j < dim; ++j) {
-        sum += static_cast<double>(matrix_row[j]) * static_cast<double>(in.Row(r)[j]);
-      }
-      rotated[i] = sum;
-    }
-    for (size_t i = 0; i < dim; ++i) out.Row(r)[i] = static_cast<float>(rotated[i]);
+    Multiply(matrix_.data(), dim, dim, in.Row(r), rotated.data());
+    std::ranges::copy(rotated, out.Row(r));
   }
   return {};
 }
