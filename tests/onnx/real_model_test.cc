@@ -266,6 +266,9 @@ TEST_F(RealModelTest, PromptsAreContinuedAndFollowed) {
   EXPECT_GT(*rows[2].kl_mean, 0.01);
   EXPECT_GT(*rows[2].decode_tokens_per_second, 0.0);
   EXPECT_EQ(rows[2].exact_decode_tokens_per_second, rows[0].decode_tokens_per_second);
+  EXPECT_FALSE(rows[0].decode_time_ratio);
+  EXPECT_DOUBLE_EQ(*rows[2].decode_time_ratio * *rows[2].decode_tokens_per_second,
+                   *rows[0].decode_tokens_per_second);
   EXPECT_EQ(rows[2].protocol, "prompts");
   options.mode = RealModelMode::kQuantized;
   const auto alone = Run(options);
@@ -275,10 +278,48 @@ TEST_F(RealModelTest, PromptsAreContinuedAndFollowed) {
   EXPECT_FALSE(alone->real_model_rows[0].token_match_rate);
 }
 
+TEST(GenerationTimesTest, TheShortestOfEachStepIsKept) {
+  Generation before;
+  before.prefill_seconds = 2.0;
+  before.step_seconds = {3.0, 1.0, 5.0};
+  Generation now = before;
+  now.prefill_seconds = 1.0;
+  now.step_seconds = {2.0, 4.0, 5.0};
+  KeepShortestTimes(before, now);
+  EXPECT_EQ(now.prefill_seconds, 1.0);
+  EXPECT_EQ(now.step_seconds, (std::vector<double>{2.0, 1.0, 5.0}));
+  KeepShortestTimes(now, before);
+  EXPECT_EQ(before.prefill_seconds, 1.0);
+}
+
+TEST_F(RealModelTest, RepeatsStartAgain) {
+  size_t starts = 0;
+  const auto start = [&]() -> Result<DecoderSequence> {
+    ++starts;
+    return DecoderSequence::Exact(decoder());
+  };
+  const std::vector<int64_t> prompt = *tokenizer().Encode("The cache keeps");
+  GenerationOptions options;
+  options.max_new_tokens = 5;
+  options.stop_on_eos = false;
+  std::optional<DecoderSequence> last;
+  const auto once = GenerateRepeatedly(1, start, prompt, options, last);
+  ASSERT_TRUE(once) << once.error().message;
+  const auto written = GenerateRepeatedly(3, start, prompt, options, last);
+  ASSERT_TRUE(written) << written.error().message;
+  EXPECT_EQ(starts, 4u);
+  EXPECT_EQ(written->tokens, once->tokens);
+  EXPECT_EQ(written->step_seconds.size(), 4u);
+  EXPECT_EQ(last->tokens(), prompt.size() + 4);
+}
+
 TEST_F(RealModelTest, Refusals) {
   RealModelOptions options = TextOptions({});
   EXPECT_TRUE(FailsWith(Run(options), ErrorCode::kInvalidArgument, "no caches"));
   options.caches = {Spec(4, 0, 0)};
+  options.repeats = 0;
+  EXPECT_TRUE(FailsWith(Run(options), ErrorCode::kInvalidArgument, "repeats must be 1"));
+  options.repeats = 1;
   options.context = 1;
   EXPECT_TRUE(FailsWith(Run(options), ErrorCode::kInvalidArgument, "context must be 2"));
   options.context = 5000;
