@@ -31,10 +31,17 @@ class RealModelTest(unittest.TestCase):
         self.assertEqual([], check_real_model.refusals([exact(), cache()]))
 
     def test_too_much_divergence_or_perplexity(self):
-        for change in ({"kl_mean": 0.0571}, {"perplexity": 30.96}, {"perplexity": 28.5}):
+        for change in ({"kl_mean": 0.0571}, {"perplexity": 31.26}, {"perplexity": 28.2}):
             found = check_real_model.refusals([cache(**change)])
             self.assertEqual(1, len(found), change)
             self.assertIn("not kept: | small K3V3 window 0 | 500 |", found[0])
+
+    def test_an_aim_that_is_missed_fails_nothing(self):
+        rows = [cache(perplexity=31.0)]
+        self.assertEqual([], check_real_model.refusals(rows))
+        self.assertEqual(["small K3V3 window 0 misses its aim: perplexity +4.16%, not 4.0%"],
+                         check_real_model.missed_aims(rows))
+        self.assertEqual([], check_real_model.missed_aims([cache(perplexity=30.9)]))
 
     def test_divergence_alone_bounds_the_paper(self):
         paper = cache(policy="paper", key_bits=4.0, value_bits=4.0, kl_mean=0.07, perplexity=33.0)
@@ -66,8 +73,9 @@ class RealModelTest(unittest.TestCase):
 
     def test_a_plain_format_that_is_better_for_no_more_bytes(self):
         plain = cache(method="q4_0", policy="", key_bits=4.0, value_bits=4.0, kl_mean=0.04)
+        worse = plain | {"method": "fp8", "kl_mean": 0.045}
         self.assertEqual(["small K3V3 window 0 is beaten by q4_0 K4V4 window 0"],
-                         check_real_model.beaten([cache(), plain]))
+                         check_real_model.beaten([cache(), worse, plain]))
         self.assertEqual([], check_real_model.beaten([cache(), plain | {"kv_bytes": 5001.0}]))
         self.assertEqual([], check_real_model.beaten([cache(), plain | {"kl_mean": 0.06}]))
         self.assertEqual([], check_real_model.beaten([cache(), plain | {"context": 2048}]))
