@@ -1,5 +1,7 @@
-// A language model from a folder writes on, once with exact keys and values and once with a cache of
-// 4 bits, and both texts are printed. usage: decoder BUNDLE PROMPT
+// A language model from a folder writes on, once with exact keys and values and once with a cache
+// of 4 bits, and both texts are printed. usage: decoder BUNDLE PROMPT
+#include "turboquant/onnx/decoder.h"
+
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
@@ -7,7 +9,6 @@
 #include <vector>
 
 #include "turboquant/onnx/bundle.h"
-#include "turboquant/onnx/decoder.h"
 #include "turboquant/onnx/generation.h"
 #include "turboquant/onnx/runtime.h"
 #include "turboquant/onnx/sequence.h"
@@ -60,8 +61,8 @@ Result<bool> Compare(const std::filesystem::path& folder, const std::string& pro
   const auto exact_text = Continue(exact, *tokenizer, *ids);
   if (!exact_text) return std::unexpected(exact_text.error());
 
-  const auto policy = turboquant::PolicyOptions("balanced", bundle->config().head_dim,
-                                                bundle->config().kv_heads);
+  const auto policy =
+      turboquant::PolicyOptions("balanced", bundle->config().head_dim, bundle->config().kv_heads);
   if (!policy) return std::unexpected(policy.error());
   turboquant::QuantizedSequenceOptions options = {.cache = *policy};
   options.cache.window = 0;  // pack every token at once, where texts are as short as here
