@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "src/onnx/layer_damage.h"
 #include "src/onnx/model_measure.h"
 #include "src/onnx/real_model_workload.h"
 #include "tests/onnx/tiny_bundle.h"
@@ -87,6 +88,38 @@ class RealModelTest : public test::OnnxTest {
       errors.Add(exact_step.logits, step.logits, static_cast<size_t>(tokens[t + 1]));
     }
     return errors.kl_mean();
+  }
+
+  // By hand: how attention logits with each layer's packed keys correlate with the exact ones.
+  std::vector<LayerErrors> Correlations(const CacheSpec& spec,
+                                        std::span<const int64_t> tokens) const {
+    LayerDamage damage(decoder_->config());
+    QuantizedSequenceOptions options;
+    options.cache = spec.options;
+    options.on_packed = [&](size_t layer, const HeadsView& exact_keys, const HeadsView&,
+                            const HeadsOutput& keys, const HeadsOutput&) {
+      std::vector<float> rows;
+      for (size_t t = 0; t < keys.tokens; ++t) {
+        for (size_t head = 0; head < keys.heads; ++head) {
+          rows.insert(rows.end(), keys.Row(t, head), keys.Row(t, head) + keys.dim);
+        }
+      }
+      damage.AddKeys(layer, spec.options.sinks, exact_keys,
+                     HeadsView::TokenMajor(rows.data(), keys.tokens, keys.heads, keys.dim));
+    };
+    Result<DecoderSequence> sequence = DecoderSequence::Quantized(*decoder_, options);
+    EXPECT_TRUE(sequence) << sequence.error().message;
+    DecoderStep step;
+    for (size_t t = 0; t < 199; ++t) {
+      EXPECT_TRUE(sequence->Step(tokens.subspan(t, 1), step));
+    }
+    DecoderSequence exact = DecoderSequence::Exact(*decoder_);
+    EXPECT_TRUE(exact.Step(tokens.first(200), step, /*queries=*/true));
+    for (size_t l = 0; l < 2; ++l) damage.EndText(l, step.queries[l]);
+    RealModelRow row;
+    row.layers = {{.layer = 0}, {.layer = 1}};
+    damage.Describe(row);
+    return row.layers;
   }
 
   const OnnxDecoder& decoder() const { return *decoder_; }
@@ -217,10 +250,12 @@ TEST_F(RealModelTest, EachLayersShareOfTheDamage) {
     EXPECT_FALSE(plain->real_model_rows[r].worst_layer_logit_correlation);
     ASSERT_EQ(row.layers.size(), 2u);
     EXPECT_NEAR(*row.layers[0].kl_share + *row.layers[1].kl_share, 1.0, 1e-12);
+    const std::vector<LayerErrors> by_hand = Correlations(options.caches[r - 1], tokens);
     for (size_t l = 0; l < 2; ++l) {
       EXPECT_NEAR(*row.layers[l].kl_mean, KlOfLayer(options.caches[r - 1], l, tokens),
                   1e-3 * *row.kl_mean);
       EXPECT_LT(*row.layers[l].kl_mean, *row.kl_mean);
+      EXPECT_NEAR(*row.layers[l].logit_correlation, *by_hand[l].logit_correlation, 1e-7);
       EXPECT_LT(*row.layers[l].logit_correlation, r == 1 ? 0.99999 : 0.98);
       EXPECT_GT(*row.layers[l].logit_correlation, r == 1 ? 0.9995 : 0.8);
       EXPECT_GE(*row.layers[l].logit_correlation, *row.worst_layer_logit_correlation);
