@@ -9,9 +9,22 @@ install(TARGETS turboquant EXPORT turboquant-targets
         RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/turboquant
         DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.h"
-        PATTERN onnx EXCLUDE)  # turboquant_onnx is not in the package
+        PATTERN onnx EXCLUDE)
 install(EXPORT turboquant-targets NAMESPACE turboquant::
         DESTINATION ${turboquant_package_dir})
+# The component `onnx`, where it was built: find_package(turboquant COMPONENTS onnx).
+if(TARGET turboquant_onnx)
+  install(TARGETS turboquant_onnx EXPORT turboquant-onnx-targets
+          ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+  get_target_property(turboquant_tokenizer_library turboquant_onnx TOKENIZER_LIBRARY)
+  if(turboquant_tokenizer_library)
+    install(FILES ${turboquant_tokenizer_library} DESTINATION ${CMAKE_INSTALL_LIBDIR})
+  endif()
+  install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/turboquant/onnx
+          DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/turboquant FILES_MATCHING PATTERN "*.h")
+  install(EXPORT turboquant-onnx-targets NAMESPACE turboquant::
+          DESTINATION ${turboquant_package_dir})
+endif()
 if(TURBOQUANT_BUILD_CLI)
   install(TARGETS turboquant_cli RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 endif()

@@ -5,7 +5,7 @@ add_library(turboquant_eval STATIC
   eval/machine.cc eval/measure.cc eval/method.cc eval/method_names.cc eval/metrics.cc
   eval/position_row.cc eval/report.cc eval/report_attention.cc eval/report_caches.cc
   eval/report_methods.cc eval/report_real_models.cc eval/result_csv.cc eval/result_groups.cc eval/result_json.cc
-  eval/real_model_table.cc eval/result_table.cc eval/svg_axis.cc eval/svg_chart.cc
+  eval/real_model_table.cc eval/result_table.cc eval/svg_axis.cc eval/svg_captions.cc eval/svg_chart.cc
   eval/sweep.cc eval/sweep_table.cc eval/synthetic_workload.cc
   eval/theory.cc eval/trace_workload.cc eval/workload_methods.cc)
 target_include_directories(turboquant_eval PUBLIC ${PROJECT_SOURCE_DIR})

@@ -31,12 +31,18 @@ endif()
 if(TURBOQUANT_SANITIZE OR CMAKE_CROSSCOMPILING OR CMAKE_CXX_FLAGS MATCHES "--coverage")
   message(STATUS "The install test is left out of instrumented and cross builds")
 else()
+  set(decoder_source)
+  if(TARGET turboquant_onnx AND TURBOQUANT_BUILD_EXAMPLES)  # which make the decoder's folder
+    set(decoder_source ${PROJECT_SOURCE_DIR}/examples/decoder.cc)
+  endif()
   add_test(NAME install
            COMMAND ${CMAKE_COMMAND}
                    -D BUILD_DIR=${PROJECT_BINARY_DIR}
                    -D WORK_DIR=${PROJECT_BINARY_DIR}/install-test
                    -D COMPILER=${CMAKE_CXX_COMPILER}
                    -D GENERATOR=${CMAKE_GENERATOR}
+                   -D DECODER_SOURCE=${decoder_source}
+                   -D BUNDLE=${PROJECT_BINARY_DIR}/examples/tiny
                    -P ${CMAKE_CURRENT_SOURCE_DIR}/install/run.cmake)
   set_tests_properties(install PROPERTIES LABELS install TIMEOUT 600)
 endif()

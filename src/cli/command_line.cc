@@ -51,7 +51,9 @@ void AddBenchmarkRun(CLI::App& command, BenchmarkOptions& options, bool& json) {
       ->delimiter(',');
   command.add_option("--seed", options.seed)->capture_default_str();
   AddBackend(command, options.backend, options.threads);
-  command.add_option("--repeats", options.repeats, "runs of each timing; the shortest is reported");
+  command.add_option("--repeats", options.repeats,
+                     "runs of each timing; the shortest is reported (real-model: of each prompt; "
+                     "default 1)");
   command.add_flag("--quick", options.quick, "smaller samples; within 20 s on two cores");
   AddFormat(command, options.format, json);
   command.add_option("-o,--output", options.output, "write results here instead of printing them");

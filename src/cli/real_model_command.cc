@@ -60,6 +60,7 @@ Result<eval::RealModelOptions> WorkloadOptions(const BenchmarkOptions& options, 
   workload.max_contexts = flags.max_contexts.value_or(options.quick ? 1 : 3);
   workload.top_k = flags.top_k.value_or(5);
   workload.layer_damage = flags.layer_damage;
+  workload.repeats = options.repeats.value_or(1);
   workload.first_position = flags.first_position.value_or(0);
   workload.seed = options.seed;
   workload.backend = backend;

@@ -90,6 +90,7 @@ struct RealModelRow {
   std::optional<double> exact_decode_tokens_per_second;
   std::optional<double> step_milliseconds;  // median of the decode steps
   std::optional<double> exact_step_milliseconds;
+  std::optional<double> decode_time_ratio;  // of all decode steps, over the exact run's
   std::optional<double> peak_memory_bytes;  // of the process so far
 
   std::vector<LayerErrors> layers;
@@ -163,6 +164,7 @@ void VisitFields(const RealModelRow& row, Visit&& visit) {
   visit("exact_decode_tokens_per_second", row.exact_decode_tokens_per_second);
   visit("step_milliseconds", row.step_milliseconds);
   visit("exact_step_milliseconds", row.exact_step_milliseconds);
+  visit("decode_time_ratio", row.decode_time_ratio);
   visit("peak_memory_bytes", row.peak_memory_bytes);
 }
 

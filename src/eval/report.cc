@@ -26,6 +26,7 @@ p, figcaption { color: var(--soft); max-width: 60rem; }
   gap: 1.5rem; align-items: start; }
 figure { margin: 0; } svg { width: 100%; height: auto; }
 svg text { fill: var(--ink); font: 13px system-ui, sans-serif; }
+svg .caption { fill: var(--soft); font-size: 11px; }
 .axis { stroke: var(--soft); fill: none; } .grid { stroke: var(--rule); fill: none; }
 .line { stroke: currentColor; fill: none; stroke-width: 2; } .fill { fill: currentColor; }
 .guide { color: var(--soft); stroke-dasharray: 9 4; } .dotted { stroke-dasharray: 2 4; }

@@ -41,14 +41,20 @@ ChartSeries Frontier(const std::vector<ChartSeries>& series) {
   return frontier;
 }
 
+// What is written beside a point: "balanced K4V4", "q4_0 w64" with a window.
+std::string PointName(const RealModelRow& row) {
+  const std::string name = RealModelName(row);
+  return name.substr(0, name.find(',')) +
+         (row.window == 0 ? std::string() : fmt::format(" w{}", row.window));
+}
+
 // Our caches and the plain formats are two series, so that the frontier of each is seen.
 std::string KlChart(const std::vector<const RealModelRow*>& rows) {
   LineChart chart;
   chart.title = "KL divergence against bytes";
   chart.description =
       "Mean KL divergence of the next token's distribution, in nats, against the true bytes of "
-      "keys "
-      "and values per token. Lower and further left is better.";
+      "keys and values per token. Lower and further left is better.";
   chart.x_label = "bytes of keys and values per token";
   chart.y_label = "mean KL, nats";
   chart.log_x = true;
@@ -61,7 +67,8 @@ std::string KlChart(const std::vector<const RealModelRow*>& rows) {
     chart.series[row->method == "cache" ? 0 : 1].points.push_back(
         {row->kv_bytes / tokens, *row->kl_mean,
          fmt::format("{}: {:.0f} bytes a token, KL {:.3g}", RealModelName(*row),
-                     row->kv_bytes / tokens, *row->kl_mean)});
+                     row->kv_bytes / tokens, *row->kl_mean),
+         PointName(*row)});
   }
   std::erase_if(chart.series, [](const ChartSeries& series) { return series.points.empty(); });
   for (ChartSeries& series : chart.series) std::ranges::sort(series.points, {}, &ChartPoint::x);

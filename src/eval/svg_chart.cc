@@ -6,6 +6,7 @@
 #include <iterator>
 
 #include "src/eval/svg_axis.h"
+#include "src/eval/svg_captions.h"
 
 namespace turboquant::eval {
 namespace {
@@ -111,6 +112,21 @@ void AppendLegendEntry(std::string& svg, const ChartSeries& series, size_t numbe
          EscapeHtml(series.name));
 }
 
+// A guide's points are those of other series, chosen: their names are wanted most.
+std::string Captions(const LineChart& chart, const SvgAxis& x, const SvgAxis& y) {
+  std::vector<MarkerName> markers;
+  for (const bool guides : {true, false}) {
+    for (const ChartSeries& series : chart.series) {
+      if ((series.style == SeriesStyle::kGuide) != guides) continue;
+      for (const ChartPoint& point : series.points) {
+        if (!x.Shows(point.x) || !y.Shows(point.y) || (guides && point.caption.empty())) continue;
+        markers.push_back({x.Position(point.x), y.Position(point.y), point.caption});
+      }
+    }
+  }
+  return RenderCaptions(markers, {kPlotLeft, kLegendLeft - 8, kPlotTop, kPlotBottom});
+}
+
 constexpr double kLetter = 7.3;  // width on average, at 13 pixels
 
 // Room for the legend, if it is wider than usual.
@@ -180,7 +196,7 @@ std::string RenderLineChart(const LineChart& chart) {
     }
     AppendLegendEntry(svg, series, i, kPlotTop + 10 + 20 * static_cast<double>(i));
   }
-  return svg + "</svg>\n";
+  return svg + Captions(chart, x, y) + "</svg>\n";
 }
 
 std::string RenderDotChart(const DotChart& chart) {

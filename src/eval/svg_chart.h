@@ -14,7 +14,8 @@ namespace turboquant::eval {
 struct ChartPoint {
   double x = 0;
   double y = 0;
-  std::string label;  // shown on hover and read by screen readers
+  std::string label;         // shown on hover and read by screen readers
+  std::string caption = {};  // written beside the marker where there is room; guides' come first
 };
 
 enum class SeriesStyle {

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -31,6 +32,7 @@ struct ModelContext {
   Backend backend = Backend::kAuto;
   size_t top_k = 5;
   bool layer_damage = false;  // of texts; as many more runs as there are layers
+  int repeats = 1;            // of each prompt
 };
 
 // The exact run over one text or prompt that the caches are compared with.
@@ -62,6 +64,17 @@ class GenerationSpeed {
   size_t prefill_tokens_ = 0;
   std::vector<double> step_seconds_;
 };
+
+// Keeps the shorter of the times of the prefill and of each step of two runs of the same prompt.
+void KeepShortestTimes(const Generation& before, Generation& now);
+
+// Writes `repeats` times, each time with a sequence that `start` makes, and leaves the last one in
+// `sequence`. Of the prefill and of every step the shortest time is kept; the rest is of the last.
+// Errors: those of `start` and Generate.
+[[nodiscard]] Result<Generation> GenerateRepeatedly(
+    int repeats, const std::function<Result<DecoderSequence>()>& start,
+    std::span<const int64_t> prompt, const GenerationOptions& options,
+    std::optional<DecoderSequence>& sequence);
 
 // One cache, or plain format, over all samples.
 class ModelMeasurement {

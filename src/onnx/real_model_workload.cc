@@ -125,9 +125,12 @@ class RealModelRun {
     if (options_.mode != RealModelMode::kQuantized) {
       Tell(label + ", exact");
       generation.keep_logits = options_.mode == RealModelMode::kCompare;
-      DecoderSequence sequence = DecoderSequence::Exact(*context_.decoder, context_.first_position);
-      TQ_TRY(exact, Generate(sequence, tokens, generation));
-      exact_.AddPrompt(tokens.size(), *exact, sequence);
+      std::optional<DecoderSequence> sequence;
+      const auto start = [&]() -> Result<DecoderSequence> {
+        return DecoderSequence::Exact(*context_.decoder, context_.first_position);
+      };
+      TQ_TRY(exact, GenerateRepeatedly(context_.repeats, start, tokens, generation, sequence));
+      exact_.AddPrompt(tokens.size(), *exact, *sequence);
       generation.keep_logits = false;
     }
     if (measurements_.empty()) return {};
@@ -145,6 +148,10 @@ class RealModelRun {
       rows.push_back(measurement.Row());
       rows.back().exact_decode_tokens_per_second = exact.decode_tokens_per_second;
       rows.back().exact_step_milliseconds = exact.step_milliseconds;
+      const std::optional<double> speed = rows.back().decode_tokens_per_second;
+      if (speed && exact.decode_tokens_per_second) {
+        rows.back().decode_time_ratio = *exact.decode_tokens_per_second / *speed;
+      }
     }
     for (RealModelRow& row : rows) {
       row.workload = "real-model";
@@ -248,6 +255,9 @@ Result<void> Check(const RealModelOptions& options, const OnnxDecoder& decoder,
   if (options.mode != RealModelMode::kExact && options.caches.empty()) {
     return Fail(ErrorCode::kInvalidArgument, "no caches given");
   }
+  if (options.repeats < 1) {
+    return Fail(ErrorCode::kInvalidArgument, "repeats must be 1 or more, got ", options.repeats);
+  }
   if (options.context < 2) {
     return Fail(ErrorCode::kInvalidArgument, "context must be 2 or more, got ", options.context);
   }
@@ -268,7 +278,8 @@ Result<void> RunRealModel(const RealModelOptions& options, const OnnxDecoder& de
                           BenchmarkResult& result) {
   TQ_CHECK(Check(options, decoder, tokenizer));
   const ModelContext context = {&decoder,        options.first_position, options.seed,
-                                options.backend, options.top_k,          options.layer_damage};
+                                options.backend, options.top_k,          options.layer_damage,
+                                options.repeats};
   if (!options.prompts.empty()) {
     TQ_CHECK(RunPrompts(options, context, tokenizer, run, result));
   }

@@ -42,6 +42,7 @@ struct RealModelOptions {
   size_t max_contexts = 0;  // of each text, from its beginning; 0: all that are whole
   size_t top_k = 5;
   bool layer_damage = false;  // of texts, layer by layer; as many more runs as there are layers
+  int repeats = 1;            // of each prompt; of every step the shortest time is kept
   uint64_t first_position = 0;
   uint64_t seed = 42;
   Backend backend = Backend::kAuto;

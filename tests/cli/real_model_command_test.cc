@@ -182,6 +182,7 @@ TEST_F(RealModelCommandTest, ASweepRanksAGridAndLeavesItsFiles) {
   const auto& ranking = json["sweep"]["ranking"];
   EXPECT_EQ(ranking.size(), 3u * 4 + 2 * 7);
   EXPECT_EQ(json["rows"].size(), 2u * (1 + ranking.size()));
+  for (const auto& row : json["rows"]) EXPECT_EQ(row["window"], 0) << row["policy"];
   double bytes = 0.0;
   size_t passing = 0;
   for (const auto& entry : ranking) {
@@ -199,13 +200,24 @@ TEST_F(RealModelCommandTest, ASweepRanksAGridAndLeavesItsFiles) {
 }
 
 TEST_F(RealModelCommandTest, AGridIsWhatTheListsSay) {
-  ASSERT_EQ(Benchmark({"--sweep", "--key-bits", "2,8", "--value-bits", "4", "--key-method",
-                       "mse,prod", "--policy", "balanced", "--window", "0,8", "--prompt",
-                       "The cache", "--max-new-tokens", "3", "--json"}),
-            0)
-      << err_;
-  const auto json = nlohmann::json::parse(out_);
-  EXPECT_EQ(json["sweep"]["ranking"].size(), 2u * 2 * 2 + 2 * 7);
+  const auto sweep = [&](std::vector<std::string> flags) {
+    flags.insert(flags.end(),
+                 {"--sweep", "--prompt", "The cache", "--max-new-tokens", "3", "--json"});
+    EXPECT_EQ(Benchmark(flags), 0) << err_;
+    return nlohmann::json::parse(out_)["sweep"];
+  };
+  const auto grid = sweep({"--key-bits", "2,8", "--value-bits", "4", "--key-method", "mse,prod",
+                           "--policy", "balanced", "--window", "0,8"});
+  EXPECT_EQ(grid["ranking"].size(), 2u * 2 * 2 + 2 * 7);
+  EXPECT_EQ(grid["gates"], nlohmann::json::parse(R"({"min_token_match": null,
+      "min_top_k_agreement": null, "max_kl": null})"));
+  // 2, 3, 4 and 8 bits of keys, 2, 3 and 4 of values, three policies; the formats beside two counts
+  // of sinks.
+  const auto whole =
+      sweep({"--min-token-match", "0.25", "--min-top-k-agreement", "0.5", "--max-kl", "2"});
+  EXPECT_EQ(whole["ranking"].size(), 3u * 4 * 3 + 2 * 7);
+  EXPECT_EQ(whole["gates"], nlohmann::json::parse(R"({"min_token_match": 0.25,
+      "min_top_k_agreement": 0.5, "max_kl": 2.0})"));
   const auto fails = [&](std::vector<std::string> flags, const std::string& culprit) {
     EXPECT_EQ(Benchmark(flags), 2);
     EXPECT_THAT(err_, HasSubstr(culprit));

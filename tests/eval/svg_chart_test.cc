@@ -52,6 +52,42 @@ TEST(SvgChartTest, DrawsLinesMarkersAndGuides) {
   EXPECT_TRUE(svg.ends_with("</svg>\n"));
 }
 
+TEST(SvgChartTest, PointsAreNamedWhereThereIsRoom) {
+  // "crowded" lies among markers on all sides; "first" and "last" have room.
+  LineChart chart;
+  chart.series = {{"a", SeriesStyle::kMarkers, {{0, 0, "", "first"}, {10, 10, "", "last"}}}};
+  for (double x = 4.0; x <= 6.0; x += 0.1) {
+    for (double y = 4.0; y <= 6.0; y += 0.1) chart.series[0].points.push_back({x, y, "", ""});
+  }
+  chart.series[0].points.push_back({5, 5, "", "crowded<"});
+  const std::string svg = RenderLineChart(chart);
+  EXPECT_THAT(svg, HasSubstr(">first</text>"));
+  EXPECT_THAT(svg, HasSubstr(">last</text>"));
+  EXPECT_THAT(svg, Not(HasSubstr("crowded")));
+  chart.series[0].points.resize(2);
+  chart.series[0].points.push_back({5, 5, "", "crowded<"});
+  EXPECT_THAT(RenderLineChart(chart), HasSubstr("crowded&lt;</text>"));
+}
+
+TEST(SvgChartTest, AGuidesPointsAreNamedFirstAndOnce) {
+  // Three markers in the last corner, where two such names have room.
+  LineChart chart;
+  chart.series = {{"a", SeriesStyle::kMarkers, {{1, 1, "", std::string(60, 'a')}}},
+                  {"b", SeriesStyle::kMarkers, {{1, 1, "", std::string(60, 'b')}}},
+                  {"c", SeriesStyle::kMarkers, {{1, 1, "", std::string(60, 'c')}}},
+                  {"d", SeriesStyle::kMarkers, {{0, 0, "", ""}}}};
+  std::string svg = RenderLineChart(chart);
+  EXPECT_THAT(svg, HasSubstr("aaa</text>"));
+  EXPECT_THAT(svg, HasSubstr("bbb</text>"));
+  EXPECT_THAT(svg, Not(HasSubstr("ccc</text>")));
+  chart.series.push_back({"best", SeriesStyle::kGuide, chart.series[2].points});
+  svg = RenderLineChart(chart);
+  EXPECT_THAT(svg, HasSubstr("ccc</text>"));
+  EXPECT_THAT(svg, HasSubstr("aaa</text>"));
+  EXPECT_THAT(svg, Not(HasSubstr("bbb</text>")));
+  EXPECT_EQ(svg.find("ccc</text>"), svg.rfind("ccc</text>"));
+}
+
 TEST(SvgChartTest, LongNamesHaveRoom) {
   LineChart chart;
   chart.series = {{std::string(20, 'n'), SeriesStyle::kLine, {{1, 1, ""}}}};

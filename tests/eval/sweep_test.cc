@@ -129,6 +129,7 @@ TEST(SweepTest, TheReportRanksAndDrawsTheFrontier) {
   result.workload = "real-model";
   result.real_model_rows = Rows();
   EXPECT_THAT(RenderReport(result), HasSubstr("frontier"));
+  EXPECT_THAT(RenderReport(result), HasSubstr(">balanced K4V4</text>"));
   EXPECT_THAT(RenderReport(result), Not(HasSubstr("Ranking")));
   result.sweep = RankSweep(result.real_model_rows, {});
   EXPECT_THAT(RenderReport(result), HasSubstr("Ranking: what passes the gates, smallest first"));

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "src/onnx/layer_damage.h"
 #include "src/onnx/model_measure.h"
 #include "src/onnx/real_model_workload.h"
 #include "tests/onnx/tiny_bundle.h"
@@ -87,6 +88,38 @@ class RealModelTest : public test::OnnxTest {
       errors.Add(exact_step.logits, step.logits, static_cast<size_t>(tokens[t + 1]));
     }
     return errors.kl_mean();
+  }
+
+  // By hand: how attention logits with each layer's packed keys correlate with the exact ones.
+  std::vector<LayerErrors> Correlations(const CacheSpec& spec,
+                                        std::span<const int64_t> tokens) const {
+    LayerDamage damage(decoder_->config());
+    QuantizedSequenceOptions options;
+    options.cache = spec.options;
+    options.on_packed = [&](size_t layer, const HeadsView& exact_keys, const HeadsView&,
+                            const HeadsOutput& keys, const HeadsOutput&) {
+      std::vector<float> rows;
+      for (size_t t = 0; t < keys.tokens; ++t) {
+        for (size_t head = 0; head < keys.heads; ++head) {
+          rows.insert(rows.end(), keys.Row(t, head), keys.Row(t, head) + keys.dim);
+        }
+      }
+      damage.AddKeys(layer, spec.options.sinks, exact_keys,
+                     HeadsView::TokenMajor(rows.data(), keys.tokens, keys.heads, keys.dim));
+    };
+    Result<DecoderSequence> sequence = DecoderSequence::Quantized(*decoder_, options);
+    EXPECT_TRUE(sequence) << sequence.error().message;
+    DecoderStep step;
+    for (size_t t = 0; t < 199; ++t) {
+      EXPECT_TRUE(sequence->Step(tokens.subspan(t, 1), step));
+    }
+    DecoderSequence exact = DecoderSequence::Exact(*decoder_);
+    EXPECT_TRUE(exact.Step(tokens.first(200), step, /*queries=*/true));
+    for (size_t l = 0; l < 2; ++l) damage.EndText(l, step.queries[l]);
+    RealModelRow row;
+    row.layers = {{.layer = 0}, {.layer = 1}};
+    damage.Describe(row);
+    return row.layers;
   }
 
   const OnnxDecoder& decoder() const { return *decoder_; }
@@ -217,10 +250,12 @@ TEST_F(RealModelTest, EachLayersShareOfTheDamage) {
     EXPECT_FALSE(plain->real_model_rows[r].worst_layer_logit_correlation);
     ASSERT_EQ(row.layers.size(), 2u);
     EXPECT_NEAR(*row.layers[0].kl_share + *row.layers[1].kl_share, 1.0, 1e-12);
+    const std::vector<LayerErrors> by_hand = Correlations(options.caches[r - 1], tokens);
     for (size_t l = 0; l < 2; ++l) {
       EXPECT_NEAR(*row.layers[l].kl_mean, KlOfLayer(options.caches[r - 1], l, tokens),
                   1e-3 * *row.kl_mean);
       EXPECT_LT(*row.layers[l].kl_mean, *row.kl_mean);
+      EXPECT_NEAR(*row.layers[l].logit_correlation, *by_hand[l].logit_correlation, 1e-7);
       EXPECT_LT(*row.layers[l].logit_correlation, r == 1 ? 0.99999 : 0.98);
       EXPECT_GT(*row.layers[l].logit_correlation, r == 1 ? 0.9995 : 0.8);
       EXPECT_GE(*row.layers[l].logit_correlation, *row.worst_layer_logit_correlation);
@@ -266,6 +301,9 @@ TEST_F(RealModelTest, PromptsAreContinuedAndFollowed) {
   EXPECT_GT(*rows[2].kl_mean, 0.01);
   EXPECT_GT(*rows[2].decode_tokens_per_second, 0.0);
   EXPECT_EQ(rows[2].exact_decode_tokens_per_second, rows[0].decode_tokens_per_second);
+  EXPECT_FALSE(rows[0].decode_time_ratio);
+  EXPECT_DOUBLE_EQ(*rows[2].decode_time_ratio * *rows[2].decode_tokens_per_second,
+                   *rows[0].decode_tokens_per_second);
   EXPECT_EQ(rows[2].protocol, "prompts");
   options.mode = RealModelMode::kQuantized;
   const auto alone = Run(options);
@@ -275,10 +313,48 @@ TEST_F(RealModelTest, PromptsAreContinuedAndFollowed) {
   EXPECT_FALSE(alone->real_model_rows[0].token_match_rate);
 }
 
+TEST(GenerationTimesTest, TheShortestOfEachStepIsKept) {
+  Generation before;
+  before.prefill_seconds = 2.0;
+  before.step_seconds = {3.0, 1.0, 5.0};
+  Generation now = before;
+  now.prefill_seconds = 1.0;
+  now.step_seconds = {2.0, 4.0, 5.0};
+  KeepShortestTimes(before, now);
+  EXPECT_EQ(now.prefill_seconds, 1.0);
+  EXPECT_EQ(now.step_seconds, (std::vector<double>{2.0, 1.0, 5.0}));
+  KeepShortestTimes(now, before);
+  EXPECT_EQ(before.prefill_seconds, 1.0);
+}
+
+TEST_F(RealModelTest, RepeatsStartAgain) {
+  size_t starts = 0;
+  const auto start = [&]() -> Result<DecoderSequence> {
+    ++starts;
+    return DecoderSequence::Exact(decoder());
+  };
+  const std::vector<int64_t> prompt = *tokenizer().Encode("The cache keeps");
+  GenerationOptions options;
+  options.max_new_tokens = 5;
+  options.stop_on_eos = false;
+  std::optional<DecoderSequence> last;
+  const auto once = GenerateRepeatedly(1, start, prompt, options, last);
+  ASSERT_TRUE(once) << once.error().message;
+  const auto written = GenerateRepeatedly(3, start, prompt, options, last);
+  ASSERT_TRUE(written) << written.error().message;
+  EXPECT_EQ(starts, 4u);
+  EXPECT_EQ(written->tokens, once->tokens);
+  EXPECT_EQ(written->step_seconds.size(), 4u);
+  EXPECT_EQ(last->tokens(), prompt.size() + 4);
+}
+
 TEST_F(RealModelTest, Refusals) {
   RealModelOptions options = TextOptions({});
   EXPECT_TRUE(FailsWith(Run(options), ErrorCode::kInvalidArgument, "no caches"));
   options.caches = {Spec(4, 0, 0)};
+  options.repeats = 0;
+  EXPECT_TRUE(FailsWith(Run(options), ErrorCode::kInvalidArgument, "repeats must be 1"));
+  options.repeats = 1;
   options.context = 1;
   EXPECT_TRUE(FailsWith(Run(options), ErrorCode::kInvalidArgument, "context must be 2"));
   options.context = 5000;

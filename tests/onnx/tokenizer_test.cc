@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <string>
 #include <vector>
@@ -39,6 +41,36 @@ TEST_F(TokenizerTest, IdsAndTextsAreThePythonPackages) {
     ASSERT_TRUE(ids) << ids.error().message;
     EXPECT_EQ(*ids, text["ids"].get<std::vector<int64_t>>()) << text["text"];
     const auto back = tokenizer().Decode(*ids);
+    ASSERT_TRUE(back) << back.error().message;
+    EXPECT_EQ(*back, text["decoded"].get<std::string>());
+  }
+}
+
+// A real model's vocabulary of 49,152 over scripts, code, special tokens and odd spaces.
+TEST(RealTokenizerTest, IdsAndTextsAreThePythonPackages) {
+  const char* caches = std::getenv("XDG_CACHE_HOME");
+  const char* home = std::getenv("HOME");
+  const std::filesystem::path cache =
+      caches != nullptr && *caches != '\0'
+          ? std::filesystem::path(caches)
+          : std::filesystem::path(home == nullptr ? "" : home) / ".cache";
+  const auto file = cache / "turboquant/models/smollm2-135m-instruct/tokenizer.json";
+  if (!std::filesystem::exists(file)) GTEST_SKIP() << "no SmolLM2 here: scripts/model makes it";
+  const auto tokenizer = Tokenizer::Load(file);
+  if (!tokenizer && tokenizer.error().code == ErrorCode::kUnavailable) {
+    GTEST_SKIP() << tokenizer.error().message;
+  }
+  ASSERT_TRUE(tokenizer) << tokenizer.error().message;
+  EXPECT_EQ(tokenizer->vocabulary(), 49152u);
+  const std::filesystem::path golden =
+      std::filesystem::path(TURBOQUANT_SOURCE_DIR) / "tests/onnx/smollm2_tokens.json";
+  const auto texts = nlohmann::json::parse(test::ReadWholeFile(golden))["texts"];
+  ASSERT_EQ(texts.size(), 26u);
+  for (const auto& text : texts) {
+    const auto ids = tokenizer->Encode(text["text"].get<std::string>());
+    ASSERT_TRUE(ids) << ids.error().message;
+    EXPECT_EQ(*ids, text["ids"].get<std::vector<int64_t>>()) << text["text"];
+    const auto back = tokenizer->Decode(*ids);
     ASSERT_TRUE(back) << back.error().message;
     EXPECT_EQ(*back, text["decoded"].get<std::string>());
   }
