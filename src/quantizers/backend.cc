@@ -8,8 +8,10 @@
 namespace turboquant {
 namespace {
 
-// Fastest first.
-constexpr std::array kConcrete = {Backend::kAmx, Backend::kAvx512, Backend::kAvx2, Backend::kNeon,
+// kAuto takes the first that is there: the fastest, as measured. kAmx includes kAvx512 and stands
+// behind it, so that it is never taken, until its speed has been measured (docs/decisions/0010); in
+// front of it it would be.
+constexpr std::array kConcrete = {Backend::kAvx512, Backend::kAmx, Backend::kAvx2, Backend::kNeon,
                                   Backend::kScalar};
 
 }  // namespace
@@ -49,7 +51,7 @@ Result<Backend> ResolveBackend(Backend requested) {
     }
   }
   if (requested == Backend::kAmx) {
-    return Fail(ErrorCode::kUnavailable, "backend amx has no kernels in this build");
+    return Fail(ErrorCode::kUnavailable, "backend amx is not available: ", kernels::AmxObstacle());
   }
   return Fail(ErrorCode::kUnavailable, "backend ", BackendName(requested),
               " is not available: this CPU or this build lacks it");
