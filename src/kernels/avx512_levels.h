@@ -13,6 +13,15 @@ TQ_INLINE __m512i ByteIndices() {
                          _mm512_set1_epi32(0x03020100));
 }
 
+// A line, read once: g++ folds a load into every use of it, and loads are what one query waits for.
+TQ_INLINE __m512i ReadLine(const uint8_t* line) {
+  __m512i codes = _mm512_loadu_si512(line);
+#ifndef TURBOQUANT_EMULATE_AVX512
+  __asm__("" : "+v"(codes));
+#endif
+  return codes;
+}
+
 // Codes of one line unit to levels + offset. A byte permute looks at six index bits only, so tables
 // repeated over the others need no mask: shifted-in neighbours do no harm.
 template <int kBits>
@@ -48,7 +57,7 @@ struct LevelDecoder {
   }
 
   TQ_INLINE void operator()(const uint8_t* lines, __m512i* levels) const {
-    const __m512i a = _mm512_loadu_si512(lines);
+    const __m512i a = ReadLine(lines);
     if constexpr (kBits == 8) {  // uniform: level = code - 127
       levels[0] = _mm512_add_epi8(a, table[0]);
     } else if constexpr (kBits == 4) {
