@@ -119,7 +119,7 @@ bool WithTileBits(int bits, const Function& function) {
 }
 
 // finish(group, column, sums) for all columns and groups of queries.
-template <int kBits, bool kSignedDigits, class Finish>
+template <int kBits, class Finish>
 void MultiplyGroups(const ScorePlan& plan, const Columns& columns, const DigitRows& rows,
                     const Finish& finish) {
   assert(columns.count > 0 && columns.chunks <= kMostChunks);
@@ -136,9 +136,9 @@ void MultiplyGroups(const ScorePlan& plan, const Columns& columns, const DigitRo
     Columns part = Part(columns, first, std::min(panel, columns.count - first));
     if (!one_group && !in_place) part = DecodeAll(decoder, part, tiles);
     const auto multiply = [&](const auto& lines) {
-      MultiplyColumns<kSignedDigits>(
-          group.digits, lines,
-          [&](size_t column, const ColumnSums& sums) { finish(group, first + column, sums); });
+      MultiplyColumns(group.digits, lines, [&](size_t column, const ColumnSums& sums) {
+        finish(group, first + column, sums);
+      });
     };
     for (size_t q = 0; q < rows.queries; q += rows.group()) {
       GatherDigits(rows, q, columns.chunks, group);

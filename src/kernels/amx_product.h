@@ -51,22 +51,21 @@ TQ_INLINE void LoadDigits(const Tile* digits, size_t chunks) {
   if (kChunk < chunks) LoadTile<kDigitsTile + kChunk>(digits + kChunk, kTileRowBytes);
 }
 
-template <int kChunk, int kSide, bool kSignedDigits, class Lines>
+template <int kChunk, int kSide, class Lines>
 TQ_INLINE void MultiplyChunk(const Columns& columns, const Lines& lines, const Pass& pass,
                              const Pass& next) {
   if (IsIn(columns, pass, kSide, kChunk)) {
     LoadTile<kLevelsTile + kSide>(lines.At(pass, kSide, kChunk), kTileRowBytes);
-    AddProduct<kSumsTile + kSide, kDigitsTile + kChunk, kLevelsTile + kSide, kSignedDigits,
-               Lines::kSigned>();
+    AddProduct<kSumsTile + kSide, kDigitsTile + kChunk, kLevelsTile + kSide, Lines::kSigned>();
   }
   lines.Prepare(next, kSide, kChunk);
 }
 
-template <int kChunk, bool kSignedDigits, class Lines>
+template <int kChunk, class Lines>
 TQ_INLINE void MultiplySides(const Columns& columns, const Lines& lines, const Pass& pass,
                              const Pass& next) {
-  MultiplyChunk<kChunk, 0, kSignedDigits>(columns, lines, pass, next);
-  MultiplyChunk<kChunk, 1, kSignedDigits>(columns, lines, pass, next);
+  MultiplyChunk<kChunk, 0>(columns, lines, pass, next);
+  MultiplyChunk<kChunk, 1>(columns, lines, pass, next);
 }
 
 template <class Finish>
@@ -78,7 +77,7 @@ TQ_INLINE void FinishPass(size_t count, size_t first, const ColumnSums* sums,
 
 // finish(column, sums) for every column of `lines` in order; digits are a tile a chunk. At least
 // one column. Lines are a copy, or their fields would have to be read anew behind every store.
-template <bool kSignedDigits, class Lines, class Finish>
+template <class Lines, class Finish>
 void MultiplyColumns(const Tile* digits, const Lines lines, const Finish& finish) {
   const Columns& columns = lines.columns;
   ColumnSums sums[kPassColumns];
@@ -97,10 +96,10 @@ void MultiplyColumns(const Tile* digits, const Lines lines, const Finish& finish
       LoadDigits<2>(digits + pass.chunk, left);
       LoadDigits<3>(digits + pass.chunk, left);
     }
-    MultiplySides<0, kSignedDigits>(columns, lines, pass, next);
-    MultiplySides<1, kSignedDigits>(columns, lines, pass, next);
-    MultiplySides<2, kSignedDigits>(columns, lines, pass, next);
-    MultiplySides<3, kSignedDigits>(columns, lines, pass, next);
+    MultiplySides<0>(columns, lines, pass, next);
+    MultiplySides<1>(columns, lines, pass, next);
+    MultiplySides<2>(columns, lines, pass, next);
+    MultiplySides<3>(columns, lines, pass, next);
     if (next.chunk == 0) {  // these columns are complete
       if (pass.column > 0) FinishPass(columns.count, pass.column - kPassColumns, sums, finish);
       StoreTile<kSumsTile>(sums[0].lanes, kTileRowBytes);

@@ -19,7 +19,7 @@ void ScoreInTiles(const ScorePlan& plan, const BlocksView& blocks, const RowScal
       _mm512_storeu_ps(scores + q * score_stride + row, _mm512_mul_ps(product, scale));
     });
   };
-  MultiplyGroups<kBits, /*kSignedDigits=*/true>(plan, KeyColumns(plan, blocks), rows, finish);
+  MultiplyGroups<kBits>(plan, KeyColumns(plan, blocks), rows, finish);
 }
 
 void ScoreKeys(const ScorePlan& plan, const BlocksView& blocks, const RowScales& scales,

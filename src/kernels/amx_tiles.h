@@ -38,16 +38,17 @@ TQ_INLINE void StoreTile(void* rows, size_t stride) {
 }
 
 // sums[row][lane] += sum over quads k and i < 4 of digits[row][4k + i] · levels[k][4·lane + i]:
-// int32 that wraps. 16 cycles, however many rows the digits have.
-template <int kSums, int kDigits, int kLevels, bool kSignedDigits, bool kSignedLevels>
+// int32 that wraps. Digits are signed; those of weights, 0 to 127, are the same either way. 16
+// cycles, however many rows the digits have.
+template <int kSums, int kDigits, int kLevels, bool kSignedLevels>
 TQ_INLINE void AddProduct() {
-#define TQ_ADD_PRODUCT(name) \
-  __asm__ volatile(name " %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(kSums), "i"(kDigits), "i"(kLevels))
-  if constexpr (kSignedDigits && kSignedLevels) TQ_ADD_PRODUCT("tdpbssd");
-  if constexpr (kSignedDigits && !kSignedLevels) TQ_ADD_PRODUCT("tdpbsud");
-  if constexpr (!kSignedDigits && kSignedLevels) TQ_ADD_PRODUCT("tdpbusd");
-  if constexpr (!kSignedDigits && !kSignedLevels) TQ_ADD_PRODUCT("tdpbuud");
-#undef TQ_ADD_PRODUCT
+  if constexpr (kSignedLevels) {
+    __asm__ volatile("tdpbssd %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(kSums), "i"(kDigits),
+                     "i"(kLevels));
+  } else {
+    __asm__ volatile("tdpbsud %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(kSums), "i"(kDigits),
+                     "i"(kLevels));
+  }
 }
 
 }  // namespace

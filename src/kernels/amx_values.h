@@ -22,7 +22,7 @@ void AccumulateInTiles(const ScorePlan& plan, const BlocksView& blocks, const Di
       _mm512_mask_storeu_ps(row, mask, _mm512_add_ps(kept, added));
     });
   };
-  MultiplyGroups<kBits, /*kSignedDigits=*/false>(plan, ValueColumns(plan, blocks), rows, finish);
+  MultiplyGroups<kBits>(plan, ValueColumns(plan, blocks), rows, finish);
 }
 
 void AccumulateValues(const ScorePlan& plan, const BlocksView& blocks, const WeightDigits& weights,

@@ -1,20 +1,10 @@
 #include "turboquant/backend.h"
 
-#include <array>
-
 #include "src/base/failure.h"
 #include "src/kernels/kernels.h"
+#include "src/quantizers/backend_order.h"
 
 namespace turboquant {
-namespace {
-
-// kAuto takes the first that is there: the fastest, as measured. kAmx includes kAvx512 and stands
-// behind it, so that it is never taken, until its speed has been measured (docs/decisions/0010); in
-// front of it it would be.
-constexpr std::array kConcrete = {Backend::kAvx512, Backend::kAmx, Backend::kAvx2, Backend::kNeon,
-                                  Backend::kScalar};
-
-}  // namespace
 
 std::string_view BackendName(Backend backend) {
   switch (backend) {
@@ -44,7 +34,7 @@ Result<Backend> ParseBackend(std::string_view name) {
 }
 
 Result<Backend> ResolveBackend(Backend requested) {
-  for (const Backend backend : kConcrete) {
+  for (const Backend backend : kBackendOrder) {
     if ((requested == Backend::kAuto || requested == backend) &&
         kernels::FindKernels(backend) != nullptr) {
       return backend;
@@ -59,8 +49,8 @@ Result<Backend> ResolveBackend(Backend requested) {
 
 std::vector<Backend> AvailableBackends() {
   std::vector<Backend> available;
-  for (size_t i = kConcrete.size(); i-- > 0;) {
-    if (kernels::FindKernels(kConcrete[i]) != nullptr) available.push_back(kConcrete[i]);
+  for (size_t i = kBackendOrder.size(); i-- > 0;) {
+    if (kernels::FindKernels(kBackendOrder[i]) != nullptr) available.push_back(kBackendOrder[i]);
   }
   return available;
 }

@@ -60,10 +60,6 @@ TEST(AmxSupportTest, KernelsAreThereExactlyIfNothingIsInTheWay) {
   EXPECT_NE(asked.error().message.find(AmxObstacle()), std::string::npos);
 }
 
-TEST(AmxSupportTest, AutoDoesNotChooseIt) {
-  EXPECT_NE(ResolveBackend(Backend::kAuto), Backend::kAmx);
-}
-
 TEST(AmxSupportTest, EmulatedKernelsAreAmongTheTested) {
   if (EmulatedAmxKernels() == nullptr) GTEST_SKIP() << "SIMDe headers were not found";
   EXPECT_EQ(EmulatedAmxKernels()->backend, Backend::kAmx);

@@ -28,9 +28,9 @@ void StoreTile(void* rows, size_t stride) {
   TileUnit::OfThisThread().Store(kTile, rows, stride);
 }
 
-template <int kSums, int kDigits, int kLevels, bool kSignedDigits, bool kSignedLevels>
+template <int kSums, int kDigits, int kLevels, bool kSignedLevels>
 void AddProduct() {
-  TileUnit::OfThisThread().AddProduct(kSums, kDigits, kLevels, kSignedDigits, kSignedLevels);
+  TileUnit::OfThisThread().AddProduct(kSums, kDigits, kLevels, /*signed_a=*/true, kSignedLevels);
 }
 
 }  // namespace
