@@ -14,7 +14,7 @@ constexpr size_t kLeastRows = 4;
 // Most chunks of a column: 1024 coordinates.
 constexpr size_t kMostChunks = 16;
 
-// Tiles of levels at hand: two passes, or a panel of columns that many groups of queries share.
+// Tiles of levels at hand: of one pass, or a panel of columns that many groups of queries share.
 constexpr size_t kLevelTiles = 32;
 
 // Digits of queries: row q of `depth` bytes at q · stride. low is null for one digit.

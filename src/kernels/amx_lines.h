@@ -13,7 +13,6 @@ namespace {
 struct Pass {
   size_t column;
   size_t chunk;
-  size_t number;
 };
 constexpr size_t kPassColumns = 2;
 constexpr size_t kPassChunks = 4;
@@ -70,7 +69,7 @@ TQ_INLINE void DecodeChunk(const LevelDecoder<kBits>& decoder, const Columns& co
   for (size_t unit = 0; unit < kUnits; ++unit) DecodeUnit(decoder, columns.bytes + at, unit, tile);
 }
 
-// Packed lines, decoded one pass ahead into the other half of two passes of tiles.
+// Packed lines, decoded one pass ahead: a tile in memory is written anew as soon as it was loaded.
 template <int kBits>
 struct DecodedLines {
   static constexpr bool kSigned = true;
@@ -79,15 +78,13 @@ struct DecodedLines {
   LevelDecoder<kBits> decoder;
   Tile* tiles;
 
-  TQ_INLINE Tile& TileOf(const Pass& pass, size_t side, size_t c) const {
-    return tiles[pass.number % 2 * kPassTiles + side * kPassChunks + c];
-  }
-  TQ_INLINE const void* At(const Pass& pass, size_t side, size_t c) const {
-    return &TileOf(pass, side, c);
+  TQ_INLINE const void* At(const Pass&, size_t side, size_t c) const {
+    return tiles + side * kPassChunks + c;
   }
   TQ_INLINE void Prepare(const Pass& pass, size_t side, size_t c) const {
     if (!IsIn(columns, pass, side, c)) return;
-    DecodeChunk(decoder, columns, pass.column + side, pass.chunk + c, TileOf(pass, side, c));
+    DecodeChunk(decoder, columns, pass.column + side, pass.chunk + c,
+                tiles[side * kPassChunks + c]);
   }
 };
 

@@ -38,7 +38,6 @@ struct alignas(64) ColumnSums {
 };
 
 TQ_INLINE Pass After(const Columns& columns, Pass pass) {
-  ++pass.number;
   pass.chunk += kPassChunks;
   if (pass.chunk < columns.chunks) return pass;
   pass.chunk = 0;
@@ -81,7 +80,7 @@ template <class Lines, class Finish>
 void MultiplyColumns(const Tile* digits, const Lines lines, const Finish& finish) {
   const Columns& columns = lines.columns;
   ColumnSums sums[kPassColumns];
-  Pass pass = {0, 0, 0};
+  Pass pass = {0, 0};
   for (size_t i = 0; i < kPassTiles; ++i) lines.Prepare(pass, i % 2, i / 2);
   while (pass.column < columns.count) {
     const Pass next = After(columns, pass);
@@ -89,7 +88,7 @@ void MultiplyColumns(const Tile* digits, const Lines lines, const Finish& finish
       ZeroTile<kSumsTile>();
       ZeroTile<kSumsTile + 1>();
     }
-    if (pass.number == 0 || columns.chunks > kPassChunks) {
+    if (pass.column == 0 || columns.chunks > kPassChunks) {
       const size_t left = columns.chunks - pass.chunk;
       LoadDigits<0>(digits + pass.chunk, left);
       LoadDigits<1>(digits + pass.chunk, left);
