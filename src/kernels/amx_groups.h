@@ -135,20 +135,19 @@ void MultiplyGroups(const ScorePlan& plan, const Columns& columns, const DigitRo
   for (size_t first = 0; first < columns.count; first += panel) {
     Columns part = Part(columns, first, std::min(panel, columns.count - first));
     if (!one_group && !in_place) part = DecodeAll(decoder, part, tiles);
-    const auto multiply = [&](const auto& lines) {
-      MultiplyColumns(group.digits, lines, [&](size_t column, const ColumnSums& sums) {
-        finish(group, first + column, sums);
-      });
+    const auto finish_column = [&](size_t column, const ColumnSums& sums) {
+      finish(group, first + column, sums);
     };
+    const ColumnFinish finish_columns = FinishBy(finish_column);
     for (size_t q = 0; q < rows.queries; q += rows.group()) {
       GatherDigits(rows, q, columns.chunks, group);
       if (in_place) {
         SumGroup(columns.chunks, group);
-        multiply(LinesInPlace<false>{part});
+        MultiplyColumns(group.digits, LinesInPlace<false>{part}, finish_columns);
       } else if (one_group) {
-        multiply(DecodedLines<kBits>{part, decoder, tiles});
+        MultiplyColumns(group.digits, DecodedLines<kBits>{part, decoder, tiles}, finish_columns);
       } else {
-        multiply(LinesInPlace<true>{part});
+        MultiplyColumns(group.digits, LinesInPlace<true>{part}, finish_columns);
       }
       part.ahead = {};  // once is enough
     }

@@ -67,17 +67,34 @@ TQ_INLINE void MultiplySides(const Columns& columns, const Lines& lines, const P
   MultiplyChunk<kChunk, 1>(columns, lines, pass, next);
 }
 
+// What is done with the sums of a column. A plain pointer to function, so that the loop below is
+// compiled once for keys and values: it is called once in a pass.
+struct ColumnFinish {
+  void (*call)(const void* context, size_t first, size_t count, const ColumnSums* sums);
+  const void* context;
+
+  // Of columns [first, first + 2) as far as there are so many.
+  TQ_INLINE void operator()(size_t columns, size_t first, const ColumnSums* sums) const {
+    call(context, first, std::min(kPassColumns, columns - first), sums);
+  }
+};
+
 template <class Finish>
-TQ_INLINE void FinishPass(size_t count, size_t first, const ColumnSums* sums,
-                          const Finish& finish) {
-  for (size_t side = 0; side < std::min(kPassColumns, count - first); ++side)
-    finish(first + side, sums[side]);
+void CallFinish(const void* context, size_t first, size_t count, const ColumnSums* sums) {
+  const Finish& finish = *static_cast<const Finish*>(context);
+  for (size_t i = 0; i < count; ++i) finish(first + i, sums[i]);
+}
+
+// Calls finish(column, sums), for as long as it lives.
+template <class Finish>
+ColumnFinish FinishBy(const Finish& finish) {
+  return {CallFinish<Finish>, &finish};
 }
 
 // finish(column, sums) for every column of `lines` in order; digits are a tile a chunk. At least
 // one column. Lines are a copy, or their fields would have to be read anew behind every store.
-template <class Lines, class Finish>
-void MultiplyColumns(const Tile* digits, const Lines lines, const Finish& finish) {
+template <class Lines>
+void MultiplyColumns(const Tile* digits, const Lines lines, const ColumnFinish& finish) {
   const Columns& columns = lines.columns;
   ColumnSums sums[kPassColumns];
   Pass pass = {0, 0};
@@ -100,13 +117,13 @@ void MultiplyColumns(const Tile* digits, const Lines lines, const Finish& finish
     MultiplySides<2>(columns, lines, pass, next);
     MultiplySides<3>(columns, lines, pass, next);
     if (next.chunk == 0) {  // these columns are complete
-      if (pass.column > 0) FinishPass(columns.count, pass.column - kPassColumns, sums, finish);
+      if (pass.column > 0) finish(columns.count, pass.column - kPassColumns, sums);
       StoreTile<kSumsTile>(sums[0].lanes, kTileRowBytes);
       StoreTile<kSumsTile + 1>(sums[1].lanes, kTileRowBytes);
     }
     pass = next;
   }
-  FinishPass(columns.count, pass.column - kPassColumns, sums, finish);
+  finish(columns.count, pass.column - kPassColumns, sums);
 }
 
 }  // namespace
