@@ -22,11 +22,21 @@ TQ_INLINE bool IsIn(const Columns& columns, const Pass& pass, size_t side, size_
   return pass.column + side < columns.count && pass.chunk + c < columns.chunks;
 }
 
+// Out of the way of the loop below.
+__attribute__((noinline)) void PrefetchLast(const ReadAhead ahead, size_t at, size_t lines) {
+  ahead.Prefetch(at, lines);
+}
+
 TQ_INLINE void PrefetchLines(const ReadAhead& ahead, size_t at, size_t lines) {
-  if (at + kChunkQuads * kLineBytes > ahead.count) return ahead.Prefetch(at, lines);
+  if (at + kChunkQuads * kLineBytes > ahead.count) {
+    if (at < ahead.count) PrefetchLast(ahead, at, lines);
+    return;
+  }
+  const uint8_t* next = ahead.bytes + at;
+  // A pointer of its own, or g++ shares at + 64·line with what decodes, in registers it lacks.
+  __asm__("" : "+r"(next));
 #pragma GCC unroll 16
-  for (size_t line = 0; line < lines; ++line)
-    __builtin_prefetch(ahead.bytes + at + line * kLineBytes, 0, 2);
+  for (size_t line = 0; line < lines; ++line) __builtin_prefetch(next + line * kLineBytes, 0, 2);
 }
 
 template <int kBits>

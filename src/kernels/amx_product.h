@@ -91,10 +91,11 @@ ColumnFinish FinishBy(const Finish& finish) {
   return {CallFinish<Finish>, &finish};
 }
 
-// finish(column, sums) for every column of `lines` in order; digits are a tile a chunk. At least
-// one column. Lines are a copy, or their fields would have to be read anew behind every store.
+// finish(column, sums) for every column of `given` in order; digits are a tile a chunk. At least
+// one column.
 template <class Lines>
-void MultiplyColumns(const Tile* digits, const Lines lines, const ColumnFinish& finish) {
+void MultiplyColumns(const Tile* digits, const Lines& given, const ColumnFinish& finish) {
+  const Lines lines = given;  // in registers: nobody else knows where this copy lies
   const Columns& columns = lines.columns;
   ColumnSums sums[kPassColumns];
   Pass pass = {0, 0};
