@@ -22,6 +22,8 @@ Result<void> RunInfo(const InfoOptions& options, std::ostream& out) {
   for (const Backend backend : AvailableBackends()) backends.emplace_back(BackendName(backend));
   facts.Add("backends", backends);
   facts.Add("auto_backend", machine.best_target);
+  const Result<Backend> amx = ResolveBackend(Backend::kAmx);
+  facts.Add("amx", amx ? "here; taken by name only" : amx.error().message);
   facts.Add("encode_methods", std::vector<std::string>{"mse", "prod", "qjl", "polar"});
   std::vector<std::string> methods;
   for (const eval::MethodKind kind : eval::AllMethods()) methods.emplace_back(MethodName(kind));

@@ -42,7 +42,11 @@
 #endif
 #endif
 
-// Behind the target, which holds for what follows.
+// Behind the target, which holds for what follows: what the others share.
+#include "src/kernels/avx512_lanes.h"
+#include "src/kernels/avx512_levels.h"
+
+// Behind those.
 #include "src/kernels/avx512_encode.h"
 #include "src/kernels/avx512_rotate.h"
 #include "src/kernels/avx512_score.h"

@@ -6,10 +6,6 @@
 namespace turboquant::kernels {
 namespace {
 
-TQ_INLINE __mmask16 FloatsBelow(size_t count) {
-  return count >= 16 ? static_cast<__mmask16>(0xFFFF) : static_cast<__mmask16>((1u << count) - 1);
-}
-
 // As Exp2 of attention-inl.h.
 TQ_INLINE __m512 Exp2(__m512 x) {
   const __m512 lowest = _mm512_set1_ps(kExp2Lowest);

@@ -14,6 +14,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <string>
 
 #include "src/kernels/attention.h"
 #include "turboquant/backend.h"
@@ -219,6 +220,15 @@ const KernelTable* FindKernels(Backend backend);
 // Tables by source file; null where the CPU or the build lacks them.
 const KernelTable* SimdKernels();    // AVX2 or NEON
 const KernelTable* Avx512Kernels();  // AVX-512 with VNNI and VBMI
+const KernelTable* AmxKernels();     // those, with tile products; see amx_support.h
+
+// Why AmxKernels is null, as a phrase for an error; empty where it is not. The first call asks
+// Linux for leave to use tiles, which the process then has for good. Thread-safe.
+const std::string& AmxObstacle();
+
+// What AmxKernels returns where nothing is in the way, whether or not this CPU has tiles; null
+// without AVX-512. For tests that emulate the instructions.
+const KernelTable* BuiltAmxKernels();
 
 // The definitions.
 namespace reference {

@@ -14,8 +14,9 @@ const KernelTable* FindKernels(Backend backend) {
       return if_is(SimdKernels());
     case Backend::kAvx512:
       return if_is(Avx512Kernels());
+    case Backend::kAmx:
+      return AmxKernels();
     case Backend::kAuto:  // not concrete
-    case Backend::kAmx:   // no kernels in this build
       return nullptr;
   }
   return nullptr;

@@ -1,18 +1,10 @@
 #include "turboquant/backend.h"
 
-#include <array>
-
 #include "src/base/failure.h"
 #include "src/kernels/kernels.h"
+#include "src/quantizers/backend_order.h"
 
 namespace turboquant {
-namespace {
-
-// Fastest first.
-constexpr std::array kConcrete = {Backend::kAmx, Backend::kAvx512, Backend::kAvx2, Backend::kNeon,
-                                  Backend::kScalar};
-
-}  // namespace
 
 std::string_view BackendName(Backend backend) {
   switch (backend) {
@@ -42,14 +34,14 @@ Result<Backend> ParseBackend(std::string_view name) {
 }
 
 Result<Backend> ResolveBackend(Backend requested) {
-  for (const Backend backend : kConcrete) {
+  for (const Backend backend : kBackendOrder) {
     if ((requested == Backend::kAuto || requested == backend) &&
         kernels::FindKernels(backend) != nullptr) {
       return backend;
     }
   }
   if (requested == Backend::kAmx) {
-    return Fail(ErrorCode::kUnavailable, "backend amx has no kernels in this build");
+    return Fail(ErrorCode::kUnavailable, "backend amx is not available: ", kernels::AmxObstacle());
   }
   return Fail(ErrorCode::kUnavailable, "backend ", BackendName(requested),
               " is not available: this CPU or this build lacks it");
@@ -57,8 +49,8 @@ Result<Backend> ResolveBackend(Backend requested) {
 
 std::vector<Backend> AvailableBackends() {
   std::vector<Backend> available;
-  for (size_t i = kConcrete.size(); i-- > 0;) {
-    if (kernels::FindKernels(kConcrete[i]) != nullptr) available.push_back(kConcrete[i]);
+  for (size_t i = kBackendOrder.size(); i-- > 0;) {
+    if (kernels::FindKernels(kBackendOrder[i]) != nullptr) available.push_back(kBackendOrder[i]);
   }
   return available;
 }

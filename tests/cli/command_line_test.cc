@@ -10,6 +10,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "src/cli/supported_models.h"
+#include "turboquant/backend.h"
 
 namespace turboquant::cli {
 namespace {
@@ -188,6 +189,9 @@ TEST(CommandLineTest, SupportedModelsAreTheExportersPresets) {
 TEST(CommandLineTest, InfoNamesTheScalarBackend) {
   EXPECT_THAT(Turboquant({"info"}).out, HasSubstr("scalar"));
   EXPECT_THAT(Turboquant({"info", "--format", "json"}).out, HasSubstr("\"turboquant.info/1\""));
+  const Result<Backend> amx = ResolveBackend(Backend::kAmx);
+  EXPECT_THAT(Turboquant({"info"}).out,
+              HasSubstr(amx ? "here; taken by name only" : amx.error().message));
   EXPECT_TRUE(Turboquant({"info", "--format", "csv"}).out.starts_with("name,value\nversion,"));
 }
 
