@@ -9,7 +9,8 @@ install(TARGETS turboquant EXPORT turboquant-targets
         RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/turboquant
         DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.h"
-        PATTERN onnx EXCLUDE)  # turboquant_onnx is not in the package
+        PATTERN onnx EXCLUDE    # turboquant_onnx and turboquant_webgpu are not in the package
+        PATTERN webgpu EXCLUDE)
 install(EXPORT turboquant-targets NAMESPACE turboquant::
         DESTINATION ${turboquant_package_dir})
 if(TURBOQUANT_BUILD_CLI)

@@ -1,0 +1,24 @@
+// The shaders' text, embedded from shaders/*.wgsl when the library is built.
+#ifndef TURBOQUANT_SRC_WEBGPU_SHADERS_H_
+#define TURBOQUANT_SRC_WEBGPU_SHADERS_H_
+
+#include <string_view>
+
+namespace turboquant::webgpu {
+
+// Parts that kernels share.
+extern const std::string_view kReal;   // numbers of 32-bit mantissa in integers
+extern const std::string_view kCodes;  // where codes lie in packed lines
+extern const std::string_view kPackCodes;
+extern const std::string_view kNormSquared;
+extern const std::string_view kRotate;
+
+// Kernels.
+extern const std::string_view kEncodeRows;
+extern const std::string_view kDecodeRows;
+extern const std::string_view kQueryDigits;
+extern const std::string_view kScoreKeys;
+
+}  // namespace turboquant::webgpu
+
+#endif  // TURBOQUANT_SRC_WEBGPU_SHADERS_H_
