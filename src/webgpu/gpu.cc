@@ -38,6 +38,7 @@ Kernel::~Kernel() {
 }
 
 void Gpu::Destroy() {
+  const std::lock_guard submitting(submit_mutex_);
   {
     const std::lock_guard lock(loss_->mutex);
     if (loss_->lost) return;
@@ -164,11 +165,16 @@ void Gpu::Write(const Buffer& into, size_t offset, std::span<const std::byte> by
   library_->QueueWriteBuffer(queue_, into.handle(), offset, bytes.data(), bytes.size());
 }
 
-void Gpu::Submit(WGPUCommandEncoder encoder) {
+Result<void> Gpu::Submit(std::string_view tried, WGPUCommandEncoder encoder) {
   WGPUCommandBuffer commands = library_->CommandEncoderFinish(encoder, nullptr);
-  last_submission_ = library_->QueueSubmitForIndex(queue_, 1, &commands);
-  library_->CommandBufferRelease(commands);
   library_->CommandEncoderRelease(encoder);
+  std::optional<Error> invalid = PopScope();
+  const std::lock_guard lock(submit_mutex_);
+  Result<void> alive = CheckAlive();
+  if (alive && !invalid) last_submission_ = library_->QueueSubmitForIndex(queue_, 1, &commands);
+  library_->CommandBufferRelease(commands);
+  if (!alive || !invalid) return alive;
+  return Fail(invalid->code, tried, ": ", invalid->message);
 }
 
 Result<const Kernel*> Gpu::FindKernel(std::string_view name, const std::string& wgsl) {
@@ -201,6 +207,7 @@ Result<void> Gpu::Run(const Shader& shader, const Parameters& parameters,
   wanted.layout = kernel->layout();
   wanted.entryCount = entries.size();
   wanted.entries = entries.data();
+  library_->DevicePushErrorScope(device_, WGPUErrorFilter_Validation);
   WGPUBindGroup group = library_->DeviceCreateBindGroup(device_, &wanted);
   WGPUCommandEncoder encoder = library_->DeviceCreateCommandEncoder(device_, nullptr);
   WGPUComputePassEncoder pass = library_->CommandEncoderBeginComputePass(encoder, nullptr);
@@ -209,9 +216,9 @@ Result<void> Gpu::Run(const Shader& shader, const Parameters& parameters,
   library_->ComputePassEncoderDispatchWorkgroups(pass, groups_x, groups_y, 1);
   library_->ComputePassEncoderEnd(pass);
   library_->ComputePassEncoderRelease(pass);
-  Submit(encoder);
+  Result<void> submitted = Submit(shader.name, encoder);
   library_->BindGroupRelease(group);
-  return {};
+  return submitted;
 }
 
 Result<void> Gpu::EndChunk() {
@@ -232,10 +239,11 @@ Result<void> Gpu::Read(const Buffer& from, size_t offset, std::span<std::byte> b
   if (bytes.empty()) return {};
   TQ_TRY(const Buffer staging, Allocate("what is read back", bytes.size(),
                                         WGPUBufferUsage_MapRead | WGPUBufferUsage_CopyDst));
+  library_->DevicePushErrorScope(device_, WGPUErrorFilter_Validation);
   WGPUCommandEncoder encoder = library_->DeviceCreateCommandEncoder(device_, nullptr);
   library_->CommandEncoderCopyBufferToBuffer(encoder, from.handle(), offset, staging.handle(), 0,
                                              bytes.size());
-  Submit(encoder);
+  TQ_CHECK(Submit("reading back", encoder));
   int status = 0;
   WGPUBufferMapCallbackInfo callback = WGPU_BUFFER_MAP_CALLBACK_INFO_INIT;
   callback.mode = WGPUCallbackMode_AllowProcessEvents;

@@ -161,7 +161,9 @@ class Gpu : public std::enable_shared_from_this<Gpu> {
   std::optional<Error> PopScope();
   [[nodiscard]] Result<Kernel> MakeKernel(std::string_view name, const std::string& wgsl);
   [[nodiscard]] Result<Buffer> Allocate(std::string_view what, size_t bytes, WGPUBufferUsage usage);
-  void Submit(WGPUCommandEncoder encoder);
+  // Ends the encoder. wgpu-native 29 aborts the process where a submission fails, so nothing is
+  // submitted that a scope of `tried` found fault with, nor to a device that is lost.
+  [[nodiscard]] Result<void> Submit(std::string_view tried, WGPUCommandEncoder encoder);
 
   std::shared_ptr<const Library> library_;
   WebGpuAdapter adapter_;
@@ -173,6 +175,7 @@ class Gpu : public std::enable_shared_from_this<Gpu> {
   WGPUQueue queue_ = nullptr;
   std::unique_ptr<Loss> loss_ = std::make_unique<Loss>();
   std::mutex mutex_;
+  std::mutex submit_mutex_;  // Destroy() does not come between a look at the loss and a submission
   std::map<std::string, Kernel> compiled_;  // by source
   std::atomic<size_t> held_bytes_ = 0;
   WGPUSubmissionIndex last_submission_ = 0;

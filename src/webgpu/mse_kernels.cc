@@ -21,7 +21,8 @@ uint32_t Words(size_t count) { return static_cast<uint32_t>(count); }
 
 }  // namespace
 
-Result<std::shared_ptr<const MseKernels>> MseKernels::Make(Gpu& gpu, MseCore core) {
+Result<std::shared_ptr<const MseKernels>> MseKernels::Make(Gpu& gpu, MseCore core,
+                                                           size_t sign_words) {
   const MseOptions& options = core.options();
   if (options.rotation != RotationKind::kHadamard) {
     return Fail(ErrorCode::kUnsupported, "a dense rotation does not run on the GPU: use kHadamard");
@@ -31,7 +32,7 @@ Result<std::shared_ptr<const MseKernels>> MseKernels::Make(Gpu& gpu, MseCore cor
     return Fail(ErrorCode::kUnsupported, "dim ", options.dim, " needs ", workgroup_bytes,
                 " bytes of workgroup memory, the device has ", gpu.limits().workgroup_bytes);
   }
-  const RowFormat format = {kernels::kLineBytes * BlockLines(core), 0};
+  const RowFormat format = {kernels::kLineBytes * BlockLines(core), sign_words};
   auto kernels = std::shared_ptr<MseKernels>(new MseKernels(std::move(core), format));
   TQ_TRY(kernels->rows_per_run_, RowsPerRun(gpu, kernels->core_.options().dim * sizeof(float)));
   // A chunk's digits: four queries side by side, dim padded to quads.

@@ -44,6 +44,13 @@ using EncodeRun =
 [[nodiscard]] Result<void> AppendByRuns(Gpu& gpu, const RowsView& rows, size_t rows_per_run,
                                         Segments& into, const EncodeRun& encode);
 
+// Queries in chunks of prepare(floats, count, status). Errors also: kNonFinite naming the query.
+using PrepareRun =
+    std::function<Result<QueryChunk>(const Buffer& floats, size_t count, const RowStatus&)>;
+[[nodiscard]] Result<void> PrepareByRuns(Gpu& gpu, const MatrixView<const float>& queries,
+                                         size_t queries_per_chunk, QueryChunks& into,
+                                         const PrepareRun& prepare);
+
 // Calls score(segment, chunk, first_query, queries, scores) for pieces whose scores fit a buffer,
 // queries from a multiple of four on, and copies them to `scores` [queries × rows].
 using ScoreRun = std::function<Result<void>(const Segment&, const QueryChunk&, size_t first_query,
@@ -59,8 +66,10 @@ using DecodeRun = std::function<Result<void>(const Segment&, size_t first_lane, 
 
 class MseKernels {
  public:
-  // Within Gpu::Guarded. Errors: kUnsupported for what the device cannot hold.
-  [[nodiscard]] static Result<std::shared_ptr<const MseKernels>> Make(Gpu& gpu, MseCore core);
+  // Within Gpu::Guarded. Segments get room for a sketch of so many words a row. Errors:
+  // kUnsupported for what the device cannot hold.
+  [[nodiscard]] static Result<std::shared_ptr<const MseKernels>> Make(Gpu& gpu, MseCore core,
+                                                                      size_t sign_words = 0);
 
   const MseCore& core() const { return core_; }
   const RowFormat& format() const { return format_; }

@@ -179,21 +179,13 @@ Result<WebGpuMseQueries> WebGpuMseQuantizer::Prepare(MatrixView<const float> que
   }
   auto chunks = std::make_unique<QueryChunks>();
   Gpu& gpu = *device_.gpu();
-  const size_t per_chunk = kernels_->queries_per_chunk();
-  const Result<void> done = gpu.Guarded([&]() -> Result<void> {
-    for (size_t first = 0; first < queries.rows; first += per_chunk) {
-      const size_t count = std::min(per_chunk, queries.rows - first);
-      TQ_TRY(const RowStatus status, RowStatus::Make(gpu));
-      TQ_TRY(const Buffer floats, webgpu::UploadFloats(gpu, queries, first, count));
-      TQ_TRY(QueryChunk chunk, kernels_->Prepare(gpu, floats, count, digits, status));
-      TQ_TRY(const std::optional<size_t> bad, status.FirstBad(gpu));
-      if (bad) return NonFinite("queries", queries, first + *bad);
-      chunks->chunks.push_back(std::move(chunk));
-    }
-    return {};
+  const Result<void> done = gpu.Guarded([&] {
+    return webgpu::PrepareByRuns(gpu, queries, kernels_->queries_per_chunk(), *chunks,
+                                 [&](const Buffer& floats, size_t count, const RowStatus& status) {
+                                   return kernels_->Prepare(gpu, floats, count, digits, status);
+                                 });
   });
   TQ_CHECK(done);
-  chunks->queries = queries.rows;
   return WebGpuMseQueries(device_, options().dim, fingerprint(), std::move(chunks));
 }
 

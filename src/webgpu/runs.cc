@@ -66,6 +66,21 @@ Result<void> AppendByRuns(Gpu& gpu, const RowsView& rows, size_t rows_per_run, S
   return {};
 }
 
+Result<void> PrepareByRuns(Gpu& gpu, const MatrixView<const float>& queries,
+                           size_t queries_per_chunk, QueryChunks& into, const PrepareRun& prepare) {
+  for (size_t first = 0; first < queries.rows; first += queries_per_chunk) {
+    const size_t count = std::min(queries_per_chunk, queries.rows - first);
+    TQ_TRY(const RowStatus status, RowStatus::Make(gpu));
+    TQ_TRY(const Buffer floats, UploadFloats(gpu, queries, first, count));
+    TQ_TRY(QueryChunk chunk, prepare(floats, count, status));
+    TQ_TRY(const std::optional<size_t> bad, status.FirstBad(gpu));
+    if (bad) return NonFinite("queries", queries, first + *bad);
+    into.chunks.push_back(std::move(chunk));
+    into.queries += count;
+  }
+  return {};
+}
+
 Result<void> ScoreByRuns(Gpu& gpu, const QueryChunks& queries, const Segments& rows,
                          const MatrixView<float>& scores, const ScoreRun& score) {
   std::vector<float> piece;

@@ -19,8 +19,7 @@ constexpr size_t kScoreBytes = 4 * sizeof(float);  // of four queries
 size_t Segments::HeldBytes() const {
   size_t bytes = 0;
   for (const Segment& segment : segments_) {
-    bytes += segment.blocks.bytes() + segment.scales.bytes() + segment.signs.bytes() +
-             segment.norms.bytes();
+    bytes += segment.blocks.bytes() + segment.scales.bytes() + segment.signs.bytes();
   }
   return bytes;
 }
@@ -44,10 +43,10 @@ Result<Segment*> Segments::Room(Gpu& gpu, size_t wanted) {
   segment.capacity = std::min(comfortable, largest);
   const size_t blocks = segment.capacity / kBlockRows;
   TQ_TRY(segment.blocks, gpu.MakeBuffer("packed codes", blocks * format_.block_bytes));
-  TQ_TRY(segment.scales, gpu.MakeBuffer("scales", segment.capacity * sizeof(float)));
+  const size_t numbers = format_.sign_words > 0 ? 2 : 1;
+  TQ_TRY(segment.scales, gpu.MakeBuffer("scales", numbers * segment.capacity * sizeof(float)));
   if (format_.sign_words > 0) {
     TQ_TRY(segment.signs, gpu.MakeBuffer("signs", segment.capacity * format_.sign_words * 4));
-    TQ_TRY(segment.norms, gpu.MakeBuffer("residual norms", segment.capacity * sizeof(float)));
   }
   segments_.push_back(std::move(segment));
   return &segments_.back();

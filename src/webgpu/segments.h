@@ -22,9 +22,8 @@ struct Segment {
   size_t capacity = 0;
   size_t rows = 0;
   Buffer blocks;
-  Buffer scales;  // f32
+  Buffer scales;  // f32; from `capacity` on the residual norms, where there is a sketch
   Buffer signs;   // word w of row r at (r / 16 · words + w) · 16 + r % 16
-  Buffer norms;   // f32, of residuals
 };
 
 class Segments {

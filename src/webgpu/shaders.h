@@ -12,12 +12,22 @@ extern const std::string_view kCodes;  // where codes lie in packed lines
 extern const std::string_view kPackCodes;
 extern const std::string_view kNormSquared;
 extern const std::string_view kRotate;
+extern const std::string_view kDirection;  // of rows and queries
+// The sketch that a quantizer has, and its transpose.
+extern const std::string_view kProjectHadamard;
+extern const std::string_view kProjectDense;
+extern const std::string_view kUnprojectHadamard;
+extern const std::string_view kUnprojectDense;
 
 // Kernels.
 extern const std::string_view kEncodeRows;
 extern const std::string_view kDecodeRows;
 extern const std::string_view kQueryDigits;
 extern const std::string_view kScoreKeys;
+extern const std::string_view kEncodeSigns;
+extern const std::string_view kProjectQueries;
+extern const std::string_view kScoreProd;
+extern const std::string_view kDecodeProd;
 
 }  // namespace turboquant::webgpu
 

@@ -158,6 +158,17 @@ TEST_F(WebGpuDeviceTest, FaultsOfOursAreErrorsAndNeverEndTheProcess) {
     return {};
   });
   EXPECT_TRUE(FailsWith(done, ErrorCode::kInternal, "refused"));
+  const Result<void> bound = gpu.Guarded([&]() -> Result<void> {
+    TQ_TRY(const webgpu::Buffer buffer, gpu.MakeBuffer("words", 16));
+    return gpu.Run({"double", kDouble}, {4}, {&buffer, &buffer}, 1);  // one too many
+  });
+  EXPECT_TRUE(FailsWith(bound, ErrorCode::kInternal, "double"));
+  std::vector<std::byte> beyond(32);
+  const Result<void> read = gpu.Guarded([&]() -> Result<void> {
+    TQ_TRY(const webgpu::Buffer buffer, gpu.MakeBuffer("words", 16));
+    return gpu.Read(buffer, 0, beyond);
+  });
+  EXPECT_TRUE(FailsWith(read, ErrorCode::kInternal, "reading back"));
   EXPECT_TRUE(gpu.Guarded([]() -> Result<void> { return {}; }));
 }
 

@@ -3,9 +3,12 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <atomic>
+#include <bit>
 #include <cmath>
 #include <cstdlib>
 #include <limits>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -361,6 +364,29 @@ TEST_F(WebGpuMseTest, ADeviceLostAmidABatchFailsTheBatch) {
   EXPECT_TRUE(FailsWith(gpu->Prepare(rows.view()), ErrorCode::kUnavailable, "destroyed"));
   EXPECT_TRUE(FailsWith(WebGpuMseQuantizer::Create(*doomed, {.dim = 16, .bits = 4}),
                         ErrorCode::kUnavailable, "destroyed"));
+}
+
+TEST_F(WebGpuMseTest, ADeviceLostToAnotherThreadFailsTheBatch) {
+  std::atomic<int> chunks = 0;
+  const auto made =
+      WebGpuDevice::Create({.max_buffer_bytes = 4096, .after_chunk = [&] { ++chunks; }});
+  ASSERT_TRUE(made) << made.error().message;
+  WebGpuDevice doomed = *made;
+  const auto gpu = WebGpuMseQuantizer::Create(doomed, {.dim = 128, .bits = 4});
+  ASSERT_TRUE(gpu) << gpu.error().message;
+  std::thread destroyer([&] {
+    while (chunks < 5) std::this_thread::yield();
+    doomed.Destroy();
+  });
+  const Rows rows = NormalRows(1000, 128, 1);
+  Result<void> done;
+  for (int i = 0; i < 1000 && done; ++i) {
+    if (auto encoded = gpu->Encode(rows.view()); !encoded) {
+      done = std::unexpected(std::move(encoded).error());
+    }
+  }
+  destroyer.join();
+  EXPECT_TRUE(FailsWith(done, ErrorCode::kUnavailable, "destroyed"));
 }
 
 TEST_F(WebGpuMseTest, ThreadsShareADevice) {
