@@ -4,14 +4,15 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include <cstdlib>
 #include <fstream>
 #include <numeric>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "src/webgpu/gpu.h"
 #include "tests/support/expect_error.h"
+#include "tests/support/no_vulkan_driver.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/webgpu/software_device.h"
 
@@ -26,26 +27,6 @@ constexpr char kDouble[] = R"(
 @compute @workgroup_size(64) fn main(@builtin(global_invocation_id) id: vec3u) {
   if (id.x < parameters[0].x) { words[id.x] = 2u * words[id.x] + parameters[1].w; }
 })";
-
-// Names a file that is not there as the only Vulkan driver while it lives.
-class NoDriver {
- public:
-  NoDriver() {
-    for (const char* name : {"VK_ICD_FILENAMES", "VK_DRIVER_FILES"}) {
-      const char* before = std::getenv(name);
-      before_.emplace_back(name, before == nullptr ? "" : before);
-      setenv(name, "/nonexistent.json", 1);
-    }
-  }
-  ~NoDriver() {
-    for (const auto& [name, value] : before_) {
-      value.empty() ? unsetenv(name.c_str()) : setenv(name.c_str(), value.c_str(), 1);
-    }
-  }
-
- private:
-  std::vector<std::pair<std::string, std::string>> before_;
-};
 
 TEST(WebGpuLibraryTest, AbsenceIsUnavailableAndNamesThePlace) {
   const test::TemporaryFolder folder;
@@ -89,7 +70,7 @@ TEST_F(WebGpuDeviceTest, SaysWhatItIs) {
 }
 
 TEST_F(WebGpuDeviceTest, WithoutADriverThereIsNoGpu) {
-  const NoDriver no_driver;
+  const test::NoVulkanDriver no_driver;
   EXPECT_TRUE(FailsWith(WebGpuDevice::Create(), ErrorCode::kUnavailable, "driver"));
 }
 
