@@ -1,6 +1,7 @@
 #include "src/webgpu/mse_kernels.h"
 
 #include <algorithm>
+#include <bit>
 #include <string_view>
 #include <vector>
 
@@ -63,7 +64,7 @@ Result<void> MseKernels::UploadTables(Gpu& gpu) {
 }
 
 void MseKernels::WriteShaders() {
-  const std::string constants = MseConstants(core_).text();
+  const std::string constants = MseConstants(core_).Word("kSpanRows", kSpanRows).text();
   const auto source = [&](std::initializer_list<std::string_view> parts) {
     std::string text = constants;
     for (const std::string_view part : parts) text += part;
@@ -74,6 +75,9 @@ void MseKernels::WriteShaders() {
   decode_ = {"decode_rows", source({kReal, kRotate, kCodes, kDecodeRows})};
   prepare_ = {"query_digits", source({kReal, kNormSquared, kRotate, kQueryDigits})};
   score_ = {"score_keys", source({kReal, kCodes, kScoreKeys})};
+  softmax_ = {"attention_weights", source({kReal, kAttentionWeights})};
+  sum_values_ = {"weighted_sum", source({kReal, kCodes, kWeightedSum})};
+  outputs_ = {"attention_output", source({kReal, kRotate, kAttentionOutput})};
 }
 
 Result<void> MseKernels::Encode(Gpu& gpu, const Buffer& floats, size_t first_row, size_t count,
@@ -104,10 +108,34 @@ Result<QueryChunk> MseKernels::Prepare(Gpu& gpu, const Buffer& floats, size_t qu
 }
 
 Result<void> MseKernels::Score(Gpu& gpu, const Segment& rows, const QueryChunk& chunk,
-                               size_t first_query, size_t queries, const Buffer& scores) const {
-  return gpu.Run(score_, {Words(rows.rows), Words(queries), Words(first_query)},
-                 {&codebook_, &rows.blocks, &rows.scales, &chunk.digits, &chunk.factors, &scores},
-                 Words(CeilDivide(rows.rows, kThreads)), Words(CeilDivide(queries, 4)));
+                               size_t first_query, size_t queries, const Buffer& scores,
+                               size_t stride, size_t first_score) const {
+  return gpu.Run(
+      score_,
+      {Words(rows.rows), Words(queries), Words(first_query), Words(stride), Words(first_score)},
+      {&codebook_, &rows.blocks, &rows.scales, &chunk.digits, &chunk.factors, &scores},
+      Words(CeilDivide(rows.rows, kThreads)), Words(CeilDivide(queries, 4)));
+}
+
+Result<void> MseKernels::Softmax(Gpu& gpu, const Buffer& weights, size_t queries, size_t tokens,
+                                 float scale, const Buffer& inverse_sums) const {
+  return gpu.Run(softmax_, {Words(tokens), std::bit_cast<uint32_t>(scale)},
+                 {&weights, &inverse_sums}, Words(queries));
+}
+
+Result<void> MseKernels::SumValues(Gpu& gpu, const Segment& rows, const Buffer& weights,
+                                   const SpanPlace& place, const Buffer& sums) const {
+  return gpu.Run(sum_values_,
+                 {Words(rows.rows), Words(place.tokens), Words(place.first_token),
+                  Words(place.first_span), Words(place.queries)},
+                 {&codebook_, &rows.blocks, &rows.scales, &weights, &sums},
+                 Words(CeilDivide(rows.rows, kSpanRows)), Words(place.queries));
+}
+
+Result<void> MseKernels::FinishOutputs(Gpu& gpu, const Buffer& sums, const Buffer& inverse_sums,
+                                       size_t spans, size_t queries, const Buffer& outputs) const {
+  return gpu.Run(outputs_, {Words(spans), Words(queries)},
+                 {&masks_, &sums, &inverse_sums, &outputs}, Words(queries));
 }
 
 Error MseKernels::RowError(const RowsView& rows, size_t row) const {

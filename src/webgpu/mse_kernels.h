@@ -64,6 +64,9 @@ using DecodeRun = std::function<Result<void>(const Segment&, size_t first_lane, 
 [[nodiscard]] Result<void> DecodeByRuns(Gpu& gpu, const Segments& rows, size_t rows_per_run,
                                         const MatrixView<float>& out, const DecodeRun& decode);
 
+// Rows whose weighted sum one workgroup takes.
+inline constexpr size_t kSpanRows = 256;
+
 class MseKernels {
  public:
   // Within Gpu::Guarded. Segments get room for a sketch of so many words a row. Errors:
@@ -84,8 +87,27 @@ class MseKernels {
   // `queries` floats to a chunk of digits. Queries that are not finite are in status.
   [[nodiscard]] Result<QueryChunk> Prepare(Gpu& gpu, const Buffer& floats, size_t queries,
                                            int digits, const RowStatus& status) const;
+  // To scores [queries × stride], from first_score on.
   [[nodiscard]] Result<void> Score(Gpu& gpu, const Segment& rows, const QueryChunk& chunk,
-                                   size_t first_query, size_t queries, const Buffer& scores) const;
+                                   size_t first_query, size_t queries, const Buffer& scores,
+                                   size_t stride, size_t first_score) const;
+
+  // Attention: scores [queries × tokens] to the numerators of their softmax, and 1 / their sums;
+  // sums of a segment's values [spans × queries × padded dim]; those to outputs [queries × dim].
+  [[nodiscard]] Result<void> Softmax(Gpu& gpu, const Buffer& weights, size_t queries, size_t tokens,
+                                     float scale, const Buffer& inverse_sums) const;
+  struct SpanPlace {
+    size_t tokens;  // of a query's weights
+    size_t first_token;
+    size_t first_span;
+    size_t queries;
+  };
+  [[nodiscard]] Result<void> SumValues(Gpu& gpu, const Segment& rows, const Buffer& weights,
+                                       const SpanPlace& place, const Buffer& sums) const;
+  [[nodiscard]] Result<void> FinishOutputs(Gpu& gpu, const Buffer& sums, const Buffer& inverse_sums,
+                                           size_t spans, size_t queries,
+                                           const Buffer& outputs) const;
+
   // Queries of one chunk: a multiple of four.
   size_t queries_per_chunk() const { return queries_per_chunk_; }
 
@@ -107,6 +129,9 @@ class MseKernels {
   Shader decode_;
   Shader prepare_;
   Shader score_;
+  Shader softmax_;
+  Shader sum_values_;
+  Shader outputs_;
 };
 
 }  // namespace turboquant::webgpu

@@ -91,6 +91,14 @@ Result<void> WebGpuMseQuantizer::CheckRows(const WebGpuMseRows& rows) const {
               options().bits, " bits): their seed, stream, rotation or codebook differ");
 }
 
+Result<void> WebGpuMseQuantizer::CheckQueries(const WebGpuMseQueries& queries) const {
+  if (queries.quantizer_fingerprint_ == fingerprint() && queries.device_.gpu() == device_.gpu()) {
+    return {};
+  }
+  return Fail(ErrorCode::kInvalidArgument,
+              "the queries were prepared by another quantizer or on another device");
+}
+
 Result<WebGpuMseRows> WebGpuMseQuantizer::Encode(RowsView rows) const {
   WebGpuMseRows encoded = MakeRows();
   TQ_CHECK(Append(rows, encoded));
@@ -193,10 +201,7 @@ Result<void> WebGpuMseQuantizer::Score(const WebGpuMseQueries& queries,
                                        const WebGpuMseRows& encoded,
                                        MatrixView<float> scores) const {
   TQ_CHECK(CheckRows(encoded));
-  if (queries.quantizer_fingerprint_ != fingerprint() || queries.device_.gpu() != device_.gpu()) {
-    return Fail(ErrorCode::kInvalidArgument,
-                "the queries were prepared by another quantizer or on another device");
-  }
+  TQ_CHECK(CheckQueries(queries));
   TQ_CHECK(CheckScores(scores, queries.size(), encoded.size()));
   Gpu& gpu = *device_.gpu();
   return gpu.Guarded([&] {
@@ -204,7 +209,7 @@ Result<void> WebGpuMseQuantizer::Score(const WebGpuMseQueries& queries,
                                [&](const Segment& segment, const QueryChunk& chunk,
                                    size_t first_query, size_t count, const Buffer& on_device) {
                                  return kernels_->Score(gpu, segment, chunk, first_query, count,
-                                                        on_device);
+                                                        on_device, segment.rows, 0);
                                });
   });
 }

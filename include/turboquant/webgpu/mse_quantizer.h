@@ -138,11 +138,12 @@ class WebGpuMseQuantizer {
 
   // For the library's own use.
   const webgpu::MseKernels& kernels() const { return *kernels_; }
+  [[nodiscard]] Result<void> CheckRows(const WebGpuMseRows& rows) const;
+  [[nodiscard]] Result<void> CheckQueries(const WebGpuMseQueries& queries) const;
 
  private:
   WebGpuMseQuantizer(const WebGpuDevice& device, MseQuantizer host,
                      std::shared_ptr<const webgpu::MseKernels> kernels);
-  [[nodiscard]] Result<void> CheckRows(const WebGpuMseRows& rows) const;
 
   WebGpuDevice device_;
   MseQuantizer host_;

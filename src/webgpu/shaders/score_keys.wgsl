@@ -5,6 +5,8 @@ struct Parameters {
   rows: u32,     // of the segment
   queries: u32,  // of this run
   first_query: u32,  // of the chunk, a multiple of 4
+  stride: u32,       // of scores
+  first_score: u32,  // of the segment in a row of scores
 }
 
 @group(0) @binding(0) var<uniform> parameters: Parameters;
@@ -13,7 +15,7 @@ struct Parameters {
 @group(0) @binding(3) var<storage, read> scales: array<f32>;
 @group(0) @binding(4) var<storage, read> digits: array<vec4i>;  // [tile × 4 kQuads]
 @group(0) @binding(5) var<storage, read> factors: array<f32>;
-@group(0) @binding(6) var<storage, read_write> scores: array<f32>;  // [queries × rows]
+@group(0) @binding(6) var<storage, read_write> scores: array<f32>;  // [queries × stride]
 
 // Levels beyond int8 are 128 · high + low, |low| <= 64; otherwise high is 0.
 var<workgroup> low_levels: array<i32, kCodes>;
@@ -66,7 +68,7 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(local_invocation_inde
     let query = 4u * id.y + q;
     if (query < parameters.queries) {
       let score = float_of_wide(sums[q]) * factors[parameters.first_query + query] * scales[row];
-      scores[query * parameters.rows + row] = score;
+      scores[query * parameters.stride + parameters.first_score + row] = score;
     }
   }
 }
