@@ -70,6 +70,8 @@ void EncodeBoth(const WebGpuDevice& device, const MseOptions& options, const Row
 }
 
 void ExpectEqualButForRounding(const Differences& found) {
+  testing::Test::RecordProperty("other_codes", std::to_string(found.other_codes));
+  testing::Test::RecordProperty("other_scales", std::to_string(found.other_scales));
   EXPECT_LT(static_cast<double>(found.other_codes), 1e-4 * static_cast<double>(found.codes))
       << found.other_codes << " of " << found.codes;
   EXPECT_LE(found.other_scales, 1 + found.rows / 500) << " of " << found.rows;

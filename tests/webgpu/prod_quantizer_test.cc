@@ -100,6 +100,8 @@ void ExpectTheCpus(const WebGpuDevice& device, const ProdOptions& options, size_
 }
 
 void ExpectEqualButForRounding(const Differences& found) {
+  testing::Test::RecordProperty("other_codes", std::to_string(found.other_codes));
+  testing::Test::RecordProperty("other_signs", std::to_string(found.other_signs));
   EXPECT_LT(static_cast<double>(found.other_codes), 1e-4 * static_cast<double>(found.codes));
   EXPECT_LT(static_cast<double>(found.other_signs), 1e-4 * static_cast<double>(found.signs))
       << found.other_signs << " of " << found.signs;
