@@ -9,7 +9,8 @@ install(TARGETS turboquant EXPORT turboquant-targets
         RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/turboquant
         DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.h"
-        PATTERN onnx EXCLUDE)
+        PATTERN onnx EXCLUDE     # a component of its own, below
+        PATTERN webgpu EXCLUDE)  # turboquant_webgpu is not in the package
 install(EXPORT turboquant-targets NAMESPACE turboquant::
         DESTINATION ${turboquant_package_dir})
 # The component `onnx`, where it was built: find_package(turboquant COMPONENTS onnx).

@@ -18,7 +18,7 @@ MAY_INCLUDE = {
     "storage": {"base", "quantizers", "cache"},
     "eval": {"base", "quantizers", "cache", "storage"},
     "onnx": {"base", "math", "kernels", "quantizers", "cache", "storage", "eval"},
-    "webgpu": {"base", "math", "quantizers", "cache"},
+    "webgpu": {"base", "math", "kernels", "quantizers", "cache"},
     "c_api": set(),
     "cli": {"base", "eval", "onnx"},
 }
@@ -55,6 +55,10 @@ PUBLIC_LAYER = {
     "onnx/runtime.h": "onnx",
     "onnx/sequence.h": "onnx",
     "onnx/tokenizer.h": "onnx",
+    "webgpu/attention.h": "webgpu",
+    "webgpu/device.h": "webgpu",
+    "webgpu/mse_quantizer.h": "webgpu",
+    "webgpu/prod_quantizer.h": "webgpu",
 }
 
 # Headers of others -> the folders of src/ that may include them. First match counts.

@@ -41,6 +41,16 @@ else()
   target_sources(turboquant_cli_lib PRIVATE cli/real_model_absent.cc)
 endif()
 
+if(TARGET turboquant_webgpu)
+  target_sources(turboquant_cli_lib PRIVATE cli/webgpu_command.cc)
+  # As above.
+  set_source_files_properties(cli/webgpu_command.cc PROPERTIES
+    COMPILE_OPTIONS "$<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>")
+  target_link_libraries(turboquant_cli_lib PRIVATE turboquant_webgpu)
+else()
+  target_sources(turboquant_cli_lib PRIVATE cli/webgpu_absent.cc)
+endif()
+
 if(TURBOQUANT_BUILD_CLI)
   add_executable(turboquant_cli cli/main.cc)
   target_link_libraries(turboquant_cli PRIVATE turboquant_cli_lib turboquant_flags)

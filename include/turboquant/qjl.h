@@ -125,6 +125,12 @@ class QjlSketch {
   // exact sqrt(pi) Γ((d+1)/2) / (m sqrt(d) Γ(d/2)).
   double estimator_constant() const { return estimator_constant_; }
 
+  // kOrthogonal: the rotations whose first rows, times sqrt(dim), are stacked to S. kGaussian:
+  // none.
+  std::span<const Rotation> rotations() const {
+    return rotations_ ? std::span<const Rotation>(*rotations_) : std::span<const Rotation>();
+  }
+
   // Identity stored with every payload: dim, sketch_rows, kind, seed, stream.
   uint64_t fingerprint() const { return fingerprint_; }
 

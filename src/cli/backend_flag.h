@@ -9,6 +9,9 @@
 
 namespace turboquant::cli {
 
+// The name of the GPU, which only the benchmark's methods run on.
+inline constexpr std::string_view kWebGpuBackend = "wgpu";
+
 // A name of ParseBackend, or "simd", which is what another benchmark calls "auto". Errors:
 // kInvalidArgument for an unknown name, kUnavailable for one that this machine lacks.
 [[nodiscard]] Result<Backend> ParseBackendFlag(std::string_view name);

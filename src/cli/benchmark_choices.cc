@@ -8,6 +8,7 @@
 
 #include "src/base/failure.h"
 #include "src/base/try.h"
+#include "src/cli/backend_flag.h"
 
 namespace turboquant::cli {
 namespace {
@@ -95,20 +96,29 @@ bool NamesMethods(const BenchmarkOptions& options) {
          });
 }
 
-std::vector<double> DefaultBits(bool quick) {
+std::vector<double> DefaultBits(const BenchmarkOptions& options) {
+  const bool quick = options.quick;
+  if (options.backend == kWebGpuBackend) {  // which has no outlier split
+    return quick ? std::vector<double>{2, 3, 4} : std::vector<double>{1, 2, 3, 4, 5, 6, 8};
+  }
   if (quick) return {2, 2.5, 3, 3.5, 4};
   return {1, 2, 2.5, 3, 3.5, 4, 5, 6, 8};
 }
 
-// The paper's choices stand beside the library's on random directions, where theory predicts both.
-std::vector<Policy> DefaultPolicies(bool trace) {
-  if (trace) return {Policy::kDefault};
+// The paper's choices stand beside the library's on random directions, where theory predicts both;
+// the GPU has no dense rotation.
+std::vector<Policy> DefaultPolicies(const BenchmarkOptions& options) {
+  if (options.workload == "trace" || options.backend == kWebGpuBackend) return {Policy::kDefault};
   return {Policy::kDefault, Policy::kPaper};
 }
 
 Result<std::vector<MethodSpec>> Methods(const BenchmarkOptions& options) {
   const bool trace = options.workload == "trace";
   std::vector<MethodKind> kinds;
+  // A default leaves out what the GPU has not; what is asked for by name is refused there.
+  if (options.backend == kWebGpuBackend && options.methods.empty()) {
+    kinds = {MethodKind::kMse, MethodKind::kProd};
+  }
   for (const std::string& name : options.methods) {
     TQ_TRY(const MethodKind kind, eval::ParseMethod(name));
     kinds.push_back(kind);
@@ -119,12 +129,12 @@ Result<std::vector<MethodSpec>> Methods(const BenchmarkOptions& options) {
     TQ_TRY(const Policy policy, eval::ParsePolicy(name));
     policies.push_back(policy);
   }
-  if (policies.empty()) policies = DefaultPolicies(trace);
+  if (policies.empty()) policies = DefaultPolicies(options);
   // Both by name: every method must have every width. Otherwise widths select among methods, or
   // methods among the default widths.
   const bool both_named = !kinds.empty() && !options.bits.empty();
   const auto missing = both_named ? eval::MissingWidth::kError : eval::MissingWidth::kDrop;
-  const std::vector<double> bits = options.bits.empty() ? DefaultBits(options.quick) : options.bits;
+  const std::vector<double> bits = options.bits.empty() ? DefaultBits(options) : options.bits;
   TQ_TRY(std::vector<MethodSpec> methods, eval::ExpandMethods(kinds, bits, policies, missing));
   for (const double width : options.bits) {
     if (std::ranges::find(methods, width, &MethodSpec::bits) == methods.end()) {
@@ -274,8 +284,14 @@ Result<BenchmarkChoices> MakeChoices(const BenchmarkOptions& options) {
                   "peer for caches");
     }
   }
+  const bool on_gpu = options.backend == kWebGpuBackend;
   const bool caches = NamesCaches(options);
-  const bool methods = NamesMethods(options);
+  const bool methods = NamesMethods(options) || on_gpu;
+  if (on_gpu && (caches || (options.workload != "synthetic" && options.workload != "trace"))) {
+    return Fail(ErrorCode::kInvalidArgument,
+                "--backend wgpu runs methods of --workload synthetic and trace; caches are the "
+                "CPU's");
+  }
   BenchmarkChoices choices;
   if (options.workload == "synthetic" || (options.workload == "trace" && (methods || !caches))) {
     TQ_TRY(choices.methods, Methods(options));

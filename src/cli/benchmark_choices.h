@@ -18,6 +18,7 @@ namespace turboquant::cli {
 struct BenchmarkChoices {
   std::vector<eval::MethodSpec> methods;
   std::vector<eval::CacheSpec> caches;
+  eval::MethodMaker maker = {};  // of the methods, where that is not the CPU
 };
 
 // Traces have rows of methods and rows of caches. Flags that only one of the two has choose it;

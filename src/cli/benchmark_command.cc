@@ -13,6 +13,7 @@
 #include "src/cli/sweep_files.h"
 #include "src/cli/tbb_parallel_for.h"
 #include "src/cli/text_file.h"
+#include "src/cli/webgpu_command.h"
 #include "src/eval/attention_workload.h"
 #include "src/eval/report.h"
 #include "src/eval/result_output.h"
@@ -59,6 +60,7 @@ Result<void> RunSyntheticWorkload(const BenchmarkOptions& options, Backend backe
   synthetic.backend = backend;
   synthetic.methods = std::move(choices.methods);
   synthetic.methods_by_default = options.methods.empty();
+  synthetic.maker = std::move(choices.maker);
   return eval::RunSynthetic(synthetic, run, result);
 }
 
@@ -73,6 +75,7 @@ Result<void> RunWorkload(const BenchmarkOptions& options, Backend backend, const
     trace.backend = backend;
     trace.methods = std::move(choices.methods);
     trace.methods_by_default = options.methods.empty();
+    trace.maker = std::move(choices.maker);
     trace.caches = std::move(choices.caches);
     return eval::RunTrace(trace, run, result);
   }
@@ -122,8 +125,12 @@ Result<void> RunBenchmark(const BenchmarkOptions& options, std::ostream& out,
   }
   TQ_CHECK(CheckFlagsFitWorkload(options));
   TQ_TRY(const PrintFormat format, ParsePrintFormat(options.format));
-  TQ_TRY(const Backend backend, ParseBackendFlag(options.backend));
+  const bool on_gpu = options.backend == kWebGpuBackend;
+  TQ_TRY(const Backend backend, ParseBackendFlag(on_gpu ? "auto" : options.backend));
   TQ_TRY(BenchmarkChoices choices, MakeChoices(options));
+  if (on_gpu) {
+    TQ_TRY(choices.maker, MakeWebGpuMethods());
+  }
   TQ_TRY(const RunContext run, Context(options, progress));
 
   BenchmarkResult result;

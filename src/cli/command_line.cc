@@ -37,7 +37,7 @@ template <class Text>  // std::string, or an optional one
 void AddBackend(CLI::App& command, Text& backend, int& threads) {
   command.add_option("--backend", backend,
                      "auto (default), scalar, avx2, avx512, amx or neon; simd is another name for "
-                     "auto");
+                     "auto; benchmark, synthetic and trace: wgpu, a GPU");
   command.add_option("--threads", threads, "threads in all")->capture_default_str();
 }
 

@@ -4,6 +4,7 @@
 
 #include "src/base/try.h"
 #include "src/cli/print_format.h"
+#include "src/cli/webgpu_command.h"
 #include "src/eval/method.h"
 #include "src/eval/result_row.h"
 #include "turboquant/backend.h"
@@ -24,6 +25,7 @@ Result<void> RunInfo(const InfoOptions& options, std::ostream& out) {
   facts.Add("auto_backend", machine.best_target);
   const Result<Backend> amx = ResolveBackend(Backend::kAmx);
   facts.Add("amx", amx ? "here; taken by name only" : amx.error().message);
+  AddWebGpu(facts);
   facts.Add("encode_methods", std::vector<std::string>{"mse", "prod", "qjl", "polar"});
   std::vector<std::string> methods;
   for (const eval::MethodKind kind : eval::AllMethods()) methods.emplace_back(MethodName(kind));

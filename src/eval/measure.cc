@@ -63,6 +63,7 @@ Result<void> MethodMeasurement::Add(const ExactAttention& exact, const MethodCon
     row_.bits_per_coordinate = keys->BitsPerCoordinate();
     row_.nmse_theory = keys->TheoryNmse();
     row_.target = keys->Target();
+    if (!keys->Adapter().empty()) row_.adapter = keys->Adapter();
     TQ_CHECK(Time(attention_case, *keys, run));
   }
   ++row_.samples;

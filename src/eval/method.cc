@@ -17,6 +17,49 @@
 namespace turboquant::eval {
 namespace {
 
+RandomStream StreamOf(const MethodContext& context) { return {0, 0, context.values ? 1u : 0u}; }
+
+}  // namespace
+
+MseOptions MseOptionsOf(const MethodSpec& spec, const MethodContext& context) {
+  const bool paper = spec.policy == Policy::kPaper;
+  MseOptions options;
+  options.dim = context.dim;
+  options.bits = static_cast<int>(spec.bits);
+  options.scale = paper ? Scale::kNorm : Scale::kUnbiased;
+  if (spec.policy != Policy::kDefault) options.scale_search = false;
+  options.rotation = paper ? RotationKind::kDense : RotationKind::kHadamard;
+  options.seed = context.seed;
+  options.stream = StreamOf(context);
+  options.backend = context.backend;
+  return options;
+}
+
+ProdOptions ProdOptionsOf(const MethodSpec& spec, const MethodContext& context) {
+  const bool paper = spec.policy == Policy::kPaper;
+  ProdOptions options;
+  options.dim = context.dim;
+  options.bits = static_cast<int>(spec.bits);
+  options.sketch = paper ? SketchKind::kGaussian : SketchKind::kOrthogonal;
+  options.rotation = paper ? RotationKind::kDense : RotationKind::kHadamard;
+  options.seed = context.seed;
+  options.stream = StreamOf(context);
+  options.backend = context.backend;
+  return options;
+}
+
+double TheoryNmseOf(const MseQuantizer& quantizer) {
+  return ScaledNmse(quantizer.codebook(), quantizer.options().scale);
+}
+
+double TheoryNmseOf(const ProdQuantizer& quantizer) {
+  const QjlOptions& sketch = quantizer.sketch().options();
+  return SphereDistortion(quantizer.mse().codebook()) *
+         SketchNmse(sketch.dim, sketch.sketch_rows, sketch.kind);
+}
+
+namespace {
+
 // What a file keeps of one row, in bytes.
 size_t RowBytes(const MseRows& rows) {
   return rows.CanonicalRowBytes() + (rows.scale_type() == ScaleType::kF16 ? 2 : 4);
@@ -26,9 +69,8 @@ size_t RowBytes(const ProdRows& rows) { return rows.CanonicalBytesPerRow(); }
 size_t RowBytes(const SignRows& rows) { return rows.CanonicalBytesPerRow(); }
 size_t RowBytes(const PolarRows& rows) { return rows.CanonicalBytesPerRow(); }
 
-double TheoryOf(const MseQuantizer& quantizer) {
-  return ScaledNmse(quantizer.codebook(), quantizer.options().scale);
-}
+double TheoryOf(const MseQuantizer& quantizer) { return TheoryNmseOf(quantizer); }
+double TheoryOf(const ProdQuantizer& quantizer) { return TheoryNmseOf(quantizer); }
 
 // Rows whose energy is spread evenly over the channels.
 double TheoryOf(const OutlierQuantizer& quantizer) {
@@ -36,12 +78,6 @@ double TheoryOf(const OutlierQuantizer& quantizer) {
   const double regular = static_cast<double>(quantizer.regular_channels().size());
   return (outliers * TheoryOf(quantizer.outliers()) + regular * TheoryOf(quantizer.regular())) /
          (outliers + regular);
-}
-
-double TheoryOf(const ProdQuantizer& quantizer) {
-  const QjlOptions& sketch = quantizer.sketch().options();
-  return SphereDistortion(quantizer.mse().codebook()) *
-         SketchNmse(sketch.dim, sketch.sketch_rows, sketch.kind);
 }
 
 double TheoryOf(const QjlSketch& sketch) {
@@ -137,20 +173,8 @@ Result<std::unique_ptr<RowMethod>> Wrap(Result<Quantizer> quantizer) {
       [ready](MatrixView<const float>) -> Result<Quantizer> { return ready; }, target, theory);
 }
 
-RandomStream StreamOf(const MethodContext& context) { return {0, 0, context.values ? 1u : 0u}; }
-
 Result<std::unique_ptr<RowMethod>> MakeMse(const MethodSpec& spec, const MethodContext& context) {
-  const bool paper = spec.policy == Policy::kPaper;
-  MseOptions options;
-  options.dim = context.dim;
-  options.bits = static_cast<int>(spec.bits);
-  options.scale = paper ? Scale::kNorm : Scale::kUnbiased;
-  if (spec.policy != Policy::kDefault) options.scale_search = false;
-  options.rotation = paper ? RotationKind::kDense : RotationKind::kHadamard;
-  options.seed = context.seed;
-  options.stream = StreamOf(context);
-  options.backend = context.backend;
-  return Wrap(MseQuantizer::Create(options));
+  return Wrap(MseQuantizer::Create(MseOptionsOf(spec, context)));
 }
 
 // A quarter of the channels gets one bit more, as 32 of 128 in the paper.
@@ -177,16 +201,7 @@ Result<std::unique_ptr<RowMethod>> MakeOutlier(const MethodSpec& spec,
 }
 
 Result<std::unique_ptr<RowMethod>> MakeProd(const MethodSpec& spec, const MethodContext& context) {
-  const bool paper = spec.policy == Policy::kPaper;
-  ProdOptions options;
-  options.dim = context.dim;
-  options.bits = static_cast<int>(spec.bits);
-  options.sketch = paper ? SketchKind::kGaussian : SketchKind::kOrthogonal;
-  options.rotation = paper ? RotationKind::kDense : RotationKind::kHadamard;
-  options.seed = context.seed;
-  options.stream = StreamOf(context);
-  options.backend = context.backend;
-  return Wrap(ProdQuantizer::Create(options));
+  return Wrap(ProdQuantizer::Create(ProdOptionsOf(spec, context)));
 }
 
 // b bits per coordinate are b · dim sketch rows.
@@ -217,6 +232,7 @@ Result<std::unique_ptr<RowMethod>> MakeRowMethod(const MethodSpec& spec,
   const Policy policies[] = {spec.policy};
   TQ_TRY(const std::vector<MethodSpec> expanded,
          ExpandMethods(kinds, widths, policies, MissingWidth::kError));
+  if (context.maker) return context.maker(expanded.front(), context);
   switch (expanded.front().kind) {
     case MethodKind::kMse:
       return MakeMse(spec, context);

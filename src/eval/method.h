@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -14,7 +15,9 @@
 #include "turboquant/backend.h"
 #include "turboquant/error.h"
 #include "turboquant/matrix_view.h"
+#include "turboquant/mse_quantizer.h"
 #include "turboquant/parallel_for.h"
+#include "turboquant/prod_quantizer.h"
 
 namespace turboquant::eval {
 
@@ -42,8 +45,11 @@ class RowMethod {
   // formula.
   virtual std::optional<double> TheoryNmse() const = 0;
 
-  // Which kernels ran: a backend's name, or "plain" for C++ loops without a SIMD target.
+  // Which kernels ran: a backend's name, "plain" for C++ loops without a SIMD target, or "wgpu".
   virtual std::string_view Target() const = 0;
+
+  // The GPU that ran them, empty on the CPU.
+  virtual std::string_view Adapter() const { return {}; }
 };
 
 enum class MethodKind {
@@ -111,12 +117,27 @@ enum class MissingWidth {
                                                             std::span<const Policy> policies,
                                                             MissingWidth missing);
 
+struct MethodContext;
+// Makes methods where MakeRowMethod does not, e.g. on a GPU. Errors: as MakeRowMethod; kUnsupported
+// for a method it has not.
+using MethodMaker = std::function<Result<std::unique_ptr<RowMethod>>(const MethodSpec& spec,
+                                                                     const MethodContext& context)>;
+
 struct MethodContext {
   size_t dim = 0;
   uint64_t seed = 42;
   bool values = false;  // values draw from another random stream than keys
   Backend backend = Backend::kAuto;
+  MethodMaker maker = {};  // empty: the CPU's own
 };
+
+// The quantizers behind kMse and kProd of whole bits.
+MseOptions MseOptionsOf(const MethodSpec& spec, const MethodContext& context);
+ProdOptions ProdOptionsOf(const MethodSpec& spec, const MethodContext& context);
+
+// NMSE that they have by theory, as RowMethod::TheoryNmse.
+double TheoryNmseOf(const MseQuantizer& quantizer);
+double TheoryNmseOf(const ProdQuantizer& quantizer);
 
 // Errors: those of the quantizer's Create; kInvalidArgument for a width the method has not.
 [[nodiscard]] Result<std::unique_ptr<RowMethod>> MakeRowMethod(const MethodSpec& spec,

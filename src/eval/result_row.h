@@ -24,7 +24,8 @@ struct BenchmarkRow {
   std::string method;
   double bits = 0;  // nominal
   std::string policy;
-  std::string target;  // SIMD target of the timings, "plain" for loops without one
+  std::string target;  // SIMD target of the timings, "plain" for loops without one, or "wgpu"
+  std::optional<std::string> adapter;  // the GPU of "wgpu"
   int threads = 1;
   std::string kind = "quantizer";  // of row: which other fields there are
 
@@ -87,6 +88,7 @@ void VisitFields(const BenchmarkRow& row, Visit&& visit) {
   visit("threads", row.threads);
   visit("kind", row.kind);
   visit("source", row.source);
+  visit("adapter", row.adapter);
   visit("model", row.model);
   visit("layer", row.layer);
   visit("head", row.head);

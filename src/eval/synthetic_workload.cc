@@ -69,6 +69,7 @@ Result<void> RunSynthetic(const SyntheticOptions& options, const RunContext& run
     context.dim = dim;
     context.seed = options.seed;
     context.backend = options.backend;
+    context.maker = options.maker;
     TQ_TRY(auto measurements, StartMeasurements(options.methods, options.methods_by_default,
                                                 context, {}, result.left_out));
     const std::vector<size_t> positions(options.queries, options.rows - 1);

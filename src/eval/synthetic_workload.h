@@ -26,6 +26,7 @@ struct SyntheticOptions {
   std::vector<MethodSpec> methods;
   // Combinations of method and dim that do not exist are reported in left_out, not as errors.
   bool methods_by_default = false;
+  MethodMaker maker = {};  // of the methods, instead of the CPU's
 };
 
 // count × dim floats: independent uniform points on the unit sphere, the same on every platform.

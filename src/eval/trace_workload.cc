@@ -117,6 +117,7 @@ Result<void> RunHead(const KvTrace& trace, const TraceHead& head, const std::str
   context.dim = head.head_dim();
   context.seed = options.seed;
   context.backend = options.backend;
+  context.maker = options.maker;
   const std::vector<PositionErrors> bins = PositionBins(head.tokens());
   std::vector<MethodMeasurement> methods;
   if (!options.methods.empty()) {

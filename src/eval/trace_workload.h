@@ -28,6 +28,7 @@ struct TraceOptions {
   std::vector<MethodSpec> methods;
   bool methods_by_default = false;  // as SyntheticOptions
   std::vector<CacheSpec> caches;
+  MethodMaker maker = {};  // of the methods, instead of the CPU's
 };
 
 // Adds, for each file, layer and head, a row for each method and one for each cache. Logits are

@@ -40,7 +40,8 @@ Result<std::vector<MethodMeasurement>> StartMeasurements(std::span<const MethodS
     const Result<void> tried = TryMethod(spec, context);
     if (tried) {
       measurements.emplace_back(spec, bins);
-    } else if (by_default && tried.error().code == ErrorCode::kInvalidArgument) {
+    } else if (by_default && (tried.error().code == ErrorCode::kInvalidArgument ||
+                              tried.error().code == ErrorCode::kUnsupported)) {
       left_out.push_back({Label(spec), context.dim, tried.error().message});
     } else {
       return Prefixed(spec, tried.error());

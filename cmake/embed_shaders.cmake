@@ -1,0 +1,18 @@
+# Writes OUTPUT, a C++ source with the text of each shader in SHADERS (a list of files) as a
+# std::string_view named k followed by the file's name in CamelCase, in turboquant::webgpu.
+set(text "#include \"src/webgpu/shaders.h\"\n\nnamespace turboquant::webgpu {\n\n")
+foreach(shader IN LISTS SHADERS)
+  get_filename_component(name ${shader} NAME_WE)
+  string(REPLACE "_" ";" words ${name})
+  set(camel "")
+  foreach(word IN LISTS words)
+    string(SUBSTRING ${word} 0 1 first)
+    string(SUBSTRING ${word} 1 -1 rest)
+    string(TOUPPER ${first} first)
+    string(APPEND camel ${first}${rest})
+  endforeach()
+  file(READ ${shader} source)
+  string(APPEND text "const std::string_view k${camel} = R\"wgsl(${source})wgsl\";\n\n")
+endforeach()
+string(APPEND text "}  // namespace turboquant::webgpu\n")
+file(WRITE ${OUTPUT} "${text}")

@@ -1,0 +1,155 @@
+#include "src/webgpu/mse_kernels.h"
+
+#include <algorithm>
+#include <bit>
+#include <string_view>
+#include <vector>
+
+#include "src/base/checked.h"
+#include "src/base/failure.h"
+#include "src/base/try.h"
+#include "src/kernels/line_layout.h"
+#include "src/quantizers/row_reader.h"
+#include "src/webgpu/shader_constants.h"
+#include "src/webgpu/shaders.h"
+
+namespace turboquant::webgpu {
+namespace {
+
+constexpr size_t kOtherWorkgroupBytes = 2048;  // beside the cells of a row
+
+uint32_t Words(size_t count) { return static_cast<uint32_t>(count); }
+
+}  // namespace
+
+Result<std::shared_ptr<const MseKernels>> MseKernels::Make(Gpu& gpu, MseCore core,
+                                                           size_t sign_words) {
+  const MseOptions& options = core.options();
+  if (options.rotation != RotationKind::kHadamard) {
+    return Fail(ErrorCode::kUnsupported, "a dense rotation does not run on the GPU: use kHadamard");
+  }
+  const size_t workgroup_bytes = options.dim * sizeof(float) + kOtherWorkgroupBytes;
+  if (workgroup_bytes > gpu.limits().workgroup_bytes) {
+    return Fail(ErrorCode::kUnsupported, "dim ", options.dim, " needs ", workgroup_bytes,
+                " bytes of workgroup memory, the device has ", gpu.limits().workgroup_bytes);
+  }
+  const RowFormat format = {kernels::kLineBytes * BlockLines(core), sign_words};
+  auto kernels = std::shared_ptr<MseKernels>(new MseKernels(std::move(core), format));
+  TQ_TRY(kernels->rows_per_run_, RowsPerRun(gpu, kernels->core_.options().dim * sizeof(float)));
+  // A chunk's digits: four queries side by side, dim padded to quads.
+  const size_t query_bytes = RoundUp(kernels->core_.options().dim, 4) * sizeof(int32_t);
+  TQ_TRY(const size_t tiles, RowsPerRun(gpu, 4 * query_bytes));
+  kernels->queries_per_chunk_ = std::min(4 * tiles, kernels->rows_per_run_ / 4 * 4);
+  TQ_CHECK(Segments::LargestSegment(gpu, format));
+  if (kernels->queries_per_chunk_ == 0) {
+    return Fail(ErrorCode::kUnsupported, "four queries need a buffer of ", 4 * query_bytes,
+                " bytes, the device's limit is ", gpu.limits().max_buffer_bytes);
+  }
+  TQ_CHECK(kernels->UploadTables(gpu));
+  kernels->WriteShaders();
+  return kernels;
+}
+
+Result<void> MseKernels::UploadTables(Gpu& gpu) {
+  TQ_TRY(masks_, gpu.MakeBuffer("sign masks", std::as_bytes(core_.rotation().sign_masks())));
+  const kernels::EncodePlan& plan = core_.encode_plan();
+  const size_t codes = size_t{1} << core_.options().bits;
+  std::vector<int32_t> codebook(plan.levels, plan.levels + codes);
+  for (int k = 0; k < plan.candidates; ++k) {
+    const int16_t* thresholds = plan.thresholds + k * 256;
+    codebook.insert(codebook.end(), thresholds, thresholds + codes);
+  }
+  TQ_TRY(codebook_, gpu.MakeBuffer("codebook", std::as_bytes(std::span(codebook))));
+  return {};
+}
+
+void MseKernels::WriteShaders() {
+  const std::string constants = MseConstants(core_).Word("kSpanRows", kSpanRows).text();
+  const auto source = [&](std::initializer_list<std::string_view> parts) {
+    std::string text = constants;
+    for (const std::string_view part : parts) text += part;
+    return text;
+  };
+  encode_ = {"encode_rows",
+             source({kReal, kNormSquared, kRotate, kCodes, kPackCodes, kEncodeRows})};
+  decode_ = {"decode_rows", source({kReal, kRotate, kCodes, kDecodeRows})};
+  prepare_ = {"query_digits", source({kReal, kNormSquared, kRotate, kQueryDigits})};
+  score_ = {"score_keys", source({kReal, kCodes, kScoreKeys})};
+  softmax_ = {"attention_weights", source({kReal, kAttentionWeights})};
+  sum_values_ = {"weighted_sum", source({kReal, kCodes, kWeightedSum})};
+  outputs_ = {"attention_output", source({kReal, kRotate, kAttentionOutput})};
+}
+
+Result<void> MseKernels::Encode(Gpu& gpu, const Buffer& floats, size_t first_row, size_t count,
+                                const Segment& into, const RowStatus& status) const {
+  return gpu.Run(encode_, {Words(count), Words(first_row), Words(into.rows)},
+                 {&floats, &masks_, &codebook_, &into.blocks, &into.scales, &status.buffer()},
+                 Words(count));
+}
+
+Result<void> MseKernels::Decode(Gpu& gpu, const Segment& from, size_t first_lane, size_t count,
+                                const Buffer& decoded) const {
+  return gpu.Run(decode_, {Words(count), Words(first_lane)},
+                 {&masks_, &codebook_, &from.blocks, &from.scales, &decoded}, Words(count));
+}
+
+Result<QueryChunk> MseKernels::Prepare(Gpu& gpu, const Buffer& floats, size_t queries, int digits,
+                                       const RowStatus& status) const {
+  QueryChunk chunk;
+  chunk.queries = queries;
+  const size_t padded = RoundUp(queries, 4) * RoundUp(core_.options().dim, 4);
+  TQ_TRY(chunk.digits, gpu.MakeBuffer("digits of queries", padded * sizeof(int32_t)));
+  TQ_TRY(chunk.factors, gpu.MakeBuffer("factors of queries", queries * sizeof(float)));
+  const int digit_max = digits == 1 ? kernels::kOneDigitMax : kernels::kTwoDigitMax;
+  TQ_CHECK(gpu.Run(prepare_, {Words(queries), static_cast<uint32_t>(digit_max)},
+                   {&floats, &masks_, &chunk.digits, &chunk.factors, &status.buffer()},
+                   Words(queries)));
+  return chunk;
+}
+
+Result<void> MseKernels::Score(Gpu& gpu, const Segment& rows, const QueryChunk& chunk,
+                               size_t first_query, size_t queries, const Buffer& scores,
+                               size_t stride, size_t first_score) const {
+  return gpu.Run(
+      score_,
+      {Words(rows.rows), Words(queries), Words(first_query), Words(stride), Words(first_score)},
+      {&codebook_, &rows.blocks, &rows.scales, &chunk.digits, &chunk.factors, &scores},
+      Words(CeilDivide(rows.rows, kThreads)), Words(CeilDivide(queries, 4)));
+}
+
+Result<void> MseKernels::Softmax(Gpu& gpu, const Buffer& weights, size_t queries, size_t tokens,
+                                 float scale, const Buffer& inverse_sums) const {
+  return gpu.Run(softmax_, {Words(tokens), std::bit_cast<uint32_t>(scale)},
+                 {&weights, &inverse_sums}, Words(queries));
+}
+
+Result<void> MseKernels::SumValues(Gpu& gpu, const Segment& rows, const Buffer& weights,
+                                   const SpanPlace& place, const Buffer& sums) const {
+  return gpu.Run(sum_values_,
+                 {Words(rows.rows), Words(place.tokens), Words(place.first_token),
+                  Words(place.first_span), Words(place.queries)},
+                 {&codebook_, &rows.blocks, &rows.scales, &weights, &sums},
+                 Words(CeilDivide(rows.rows, kSpanRows)), Words(place.queries));
+}
+
+Result<void> MseKernels::FinishOutputs(Gpu& gpu, const Buffer& sums, const Buffer& inverse_sums,
+                                       size_t spans, size_t queries, const Buffer& outputs) const {
+  return gpu.Run(outputs_, {Words(spans), Words(queries)},
+                 {&masks_, &sums, &inverse_sums, &outputs}, Words(queries));
+}
+
+Error MseKernels::RowError(const RowsView& rows, size_t row) const {
+  std::vector<uint8_t> block(format_.block_bytes);
+  float scale[kernels::kKeyBlockRows];
+  uint16_t half[kernels::kKeyBlockRows];
+  const bool f16 = core_.options().scale_type == ScaleType::kF16;
+  const MseLanes lanes = {{block.data(), core_.options().dim, core_.options().bits, false},
+                          f16 ? half : nullptr,
+                          f16 ? nullptr : scale};
+  if (auto done = core_.EncodeLanes("rows", rows, row, 1, lanes, 0); !done) {
+    return std::move(done).error();
+  }
+  return {ErrorCode::kInternal, "the device took rows[" + std::to_string(row) + "] for faulty"};
+}
+
+}  // namespace turboquant::webgpu
