@@ -56,19 +56,6 @@ void ExpectScoresAndDecodes(const WebGpuProdQuantizer& gpu, const ProdRows& enco
   const Rows asked = NormalRows(queries, rows.dim, 77);
   const auto on_device = gpu.Upload(encoded);
   ASSERT_TRUE(on_device) << on_device.error().message;
-  Rows actual(queries, rows.rows);
-  Rows expected(queries, rows.rows);
-  const auto prepared = gpu.Prepare(asked.view());
-  ASSERT_TRUE(prepared) << prepared.error().message;
-  const auto scored = gpu.Score(*prepared, *on_device, actual.view());
-  ASSERT_TRUE(scored) << scored.error().message;
-  ASSERT_TRUE(gpu.host().Score(*gpu.host().Prepare(asked.view()), encoded, expected.view()));
-  for (size_t q = 0; q < queries; ++q) {
-    for (size_t r = 0; r < rows.rows; ++r) {
-      const double bound = 1e-5 * test::Norm(asked[q]) * test::Norm(rows[r]);
-      ASSERT_NEAR(actual[q][r], expected[q][r], bound) << q << ", " << r;
-    }
-  }
   Rows decoded(rows.rows, rows.dim);
   Rows decoded_here(rows.rows, rows.dim);
   const auto done = gpu.Decode(*on_device, decoded.view());
@@ -77,6 +64,18 @@ void ExpectScoresAndDecodes(const WebGpuProdQuantizer& gpu, const ProdRows& enco
   for (size_t r = 0; r < rows.rows; ++r) {
     for (size_t j = 0; j < rows.dim; ++j) {
       ASSERT_NEAR(decoded[r][j], decoded_here[r][j], 1e-5 * test::Norm(rows[r])) << r << ", " << j;
+    }
+  }
+  Rows actual(queries, rows.rows);
+  const auto prepared = gpu.Prepare(asked.view());
+  ASSERT_TRUE(prepared) << prepared.error().message;
+  const auto scored = gpu.Score(*prepared, *on_device, actual.view());
+  ASSERT_TRUE(scored) << scored.error().message;
+  // The CPU's own scores differ by more: it rounds queries to digits, the device does not.
+  for (size_t q = 0; q < queries; ++q) {
+    for (size_t r = 0; r < rows.rows; ++r) {
+      const double bound = 1e-5 * test::Norm(asked[q]) * test::Norm(rows[r]);
+      ASSERT_NEAR(actual[q][r], test::Dot(asked[q], decoded_here[r]), bound) << q << ", " << r;
     }
   }
 }

@@ -78,8 +78,9 @@ class WebGpuProdQueries {
 // Codes and scales are those of ProdQuantizer with the same options (see WebGpuMseQuantizer). The
 // residual and what comes of it are computed in f32 where the CPU sums in double: a sign may differ
 // where its projection is nearer to 0 than 1e-6 of the residual's norm, a residual norm by the last
-// bit of its type, a score by 1e-5 |query| |row|. A query's norm must be within f32. Immutable
-// after Create; safe to share between threads. All errors of the device: see WebGpuDevice.
+// bit of its type. A score is within 1e-5 |query| |row| of the query's product with the decoded
+// row: no rounding of queries to digits here. A query's norm must be within f32. Immutable after
+// Create; safe to share between threads. All errors of the device: see WebGpuDevice.
 class WebGpuProdQuantizer {
  public:
   // Errors: as ProdQuantizer::Create; kUnsupported for RotationKind::kDense and for what the
