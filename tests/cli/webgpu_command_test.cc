@@ -20,6 +20,9 @@ using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
+// Lavapipe's LLVM leaks what it holds whenever the driver is unloaded: this one keeps it loaded.
+const auto* const kKeepsTheDriverLoaded = new Result<eval::MethodMaker>(MakeWebGpuMethods());
+
 BenchmarkOptions OnTheGpu() {
   BenchmarkOptions options;
   options.backend = "wgpu";

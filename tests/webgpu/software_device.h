@@ -11,6 +11,9 @@
 
 namespace turboquant {
 
+// Lavapipe's LLVM leaks what it holds whenever the driver is unloaded: this one keeps it loaded.
+inline const auto* const kKeepsTheDriverLoaded = new Result<WebGpuDevice>(WebGpuDevice::Create());
+
 // Tests that need a device; skipped, with the reason, where there is none.
 class WebGpuTest : public testing::Test {
  protected:
