@@ -66,7 +66,7 @@ TEST(CommandLineTest, BadUsageIsTwoAndOneLine) {
       {"benchmark", "--dims", "1"},
       {"benchmark", "--tokens", "-5"},
       {"benchmark", "--logit-std", "0"},
-      {"benchmark", "--backend", "wgpu"},
+      {"benchmark", "--backend", "cuda"},
       {"benchmark", "--tokens", "16", "32"},
       {"benchmark", "--key-bits", "4"},
       {"benchmark", "--policy", "balanced"},

@@ -69,11 +69,11 @@ fn fit_of(candidate: u32) -> Fit {
   return fit;
 }
 
-// The first candidate of the best cosine.
+// The first candidate of the best cosine: short rows have candidates that are equally good.
 fn choose_winner() -> u32 {
   var best = 0u;
   for (var k = 1u; k < kCandidates; k++) {
-    if (real_above(fits[k].cosine, fits[best].cosine)) {
+    if (real_clearly_above(fits[k].cosine, fits[best].cosine)) {
       best = k;
     }
   }

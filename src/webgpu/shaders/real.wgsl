@@ -134,6 +134,19 @@ fn real_above(a: Real, b: Real) -> bool {
   return a.e > b.e || (a.e == b.e && a.m > b.m);
 }
 
+// a > b by more than what quotients of equal worth may differ by, 2^-27 of them.
+fn real_clearly_above(a: Real, b: Real) -> bool {
+  const unclear = 16u;
+  if (a.m == 0u || b.m == 0u || a.e < b.e || a.e > b.e + 1) {
+    return real_above(a, b);
+  }
+  if (a.e == b.e) {
+    return a.m > b.m && a.m - b.m > unclear;
+  }
+  let above_power = a.m - 0x80000000u;
+  return above_power > unclear || 2u * above_power + (0u - b.m) > unclear;
+}
+
 // The nearest float, ties to even, subnormal ones included; the bits of infinity where it is none.
 fn float_of_real(a: Real) -> u32 {
   if (a.m == 0u) {
