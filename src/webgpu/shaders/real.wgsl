@@ -134,9 +134,9 @@ fn real_above(a: Real, b: Real) -> bool {
   return a.e > b.e || (a.e == b.e && a.m > b.m);
 }
 
-// a > b by more than what quotients of equal worth may differ by, 2^-27 of them.
+// a > b by more than quotients of equal worth may differ by: product and quotient are truncated.
 fn real_clearly_above(a: Real, b: Real) -> bool {
-  const unclear = 16u;
+  const unclear = 3u;
   if (a.m == 0u || b.m == 0u || a.e < b.e || a.e > b.e + 1) {
     return real_above(a, b);
   }
