@@ -48,12 +48,12 @@ int AskLinux() {
   return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0 ? 0 : errno;
 }
 
-#endif
-
 bool CpuAndSystemHaveTiles(const AmxFacts& facts) {
   return facts.avx512 && facts.amx_tile && facts.amx_int8 &&
          (facts.xcr0 & kTileState) == kTileState;
 }
+
+#endif
 
 }  // namespace
 

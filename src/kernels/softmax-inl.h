@@ -38,8 +38,8 @@ HWY_INLINE float Exp2(float x) { return hn::GetLane(Exp2(hn::Set(DF(), x))); }
 
 // 16 accumulators: i with i + 8, + 4, + 2, + 1.
 HWY_INLINE float AddLanes(const VF* lanes) {
-  const hn::FixedTag<float, 4> d4;
 #if HWY_TARGET == HWY_AVX2
+  const hn::FixedTag<float, 4> d4;
   const VF eight = hn::Add(lanes[0], lanes[1]);
   const auto four = hn::Add(hn::LowerHalf(d4, eight), hn::UpperHalf(d4, eight));
 #else

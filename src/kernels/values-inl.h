@@ -44,7 +44,6 @@ HWY_NOINLINE void AccumulateQueries(const ScorePlan& plan, const BlocksView& blo
   constexpr size_t kVectors = kRows <= 4 ? 2 : 1;
   constexpr size_t kUnits = 16 / Decoder::kUnitQuads;
   const DI32 di;
-  const size_t tokens = kValueBlockRows * blocks.count;
   const Decoder decoder(plan, 0);
   const uint8_t* low = weights.low == nullptr ? nullptr : weights.low + first * kBlockTokens;
   const QueryDigits as_queries = {
@@ -52,6 +51,7 @@ HWY_NOINLINE void AccumulateQueries(const ScorePlan& plan, const BlocksView& blo
       reinterpret_cast<const int8_t*>(low), kBlockTokens, kQueries, nullptr};
 #if HWY_TARGET == HWY_AVX2
   alignas(64) int16_t wide[kWide ? kQueries * kBlockTokens : 1];
+  const size_t tokens = kValueBlockRows * blocks.count;
   if constexpr (kWide) WidenDigits<kQueries>(as_queries, 0, tokens, wide);
 #endif
   for (size_t j = 0; j < plan.dim; j += kVectors * kFloats) {
