@@ -15,14 +15,14 @@ namespace {
 using test::FailsWith;
 
 constexpr std::string_view kThing[] = {"libthing.so.1", "libthing.so"};
-constexpr std::string_view kZlib[] = {"libno-such-thing.so", "libz.so.1"};
+constexpr std::string_view kMath[] = {"libno-such-thing.so", "libm.so.6"};
 constexpr LibraryNames kNames = {"Thing", kThing, "libthing.so.", {}};
 
 TEST(SharedLibraryTest, TheSystemsPathIsTheLastResort) {
   const test::TemporaryFolder folder;
-  const auto found = LoadSharedLibrary({"zlib", kZlib, {}, {}}, {}, {folder / ""});
+  const auto found = LoadSharedLibrary({"libm", kMath, {}, {}}, {}, {folder / ""});
   ASSERT_TRUE(found) << found.error().message;
-  EXPECT_EQ(found->path, "libz.so.1");
+  EXPECT_EQ(found->path, "libm.so.6");
   EXPECT_NE(found->handle, nullptr);
 }
 
