@@ -6,7 +6,7 @@ usage: check_real_model.py [--all] RESULTS.json...
 The files are those of `turboquant benchmark --workload real-model --format json`. A cache that no
 bound names is refused, and with --all so is a bound without its cache. Plain formats have no
 bounds: they are there to be compared, and a cache that one of them beats at no more bytes is named
-in the last lines, and so is one that misses its aim; neither fails. Exit status: 0, or 1 if something was refused.
+in the last lines, which fails nothing. Exit status: 0, or 1 if something was refused.
 """
 
 import collections
@@ -17,8 +17,8 @@ import sys
 # and one of 2,048.
 Cache = collections.namedtuple("Cache", "policy key_bits value_bits window context first_position",
                                defaults=(0, 512, 0))
-# What may not be exceeded, and where it is less, what is aimed at.
-Bound = collections.namedtuple("Bound", "kl perplexity_change aim", defaults=(None, None))
+# What may not be exceeded.
+Bound = collections.namedtuple("Bound", "kl perplexity_change", defaults=(None,))
 
 # By Python's onnxruntime, which the exact mode is to equal.
 EXACT_PERPLEXITIES = {512: 29.762, 2048: 26.537}
@@ -28,12 +28,12 @@ BOUNDS = {
     Cache("safe", 8, 4, 64): Bound(0.010, 0.01),
     Cache("balanced", 4, 4): Bound(0.0145, 0.02),
     Cache("balanced", 4, 4, 64): Bound(0.0016, 0.004),
-    # Rotations 42, 1, 2 and 3 give 4.2, 4.5, 3.9 and 3.8 %: the aim lies in the noise between them.
-    Cache("small", 3, 3): Bound(0.057, 0.05, aim=0.04),
+    # Not kept: rotations 42, 1, 2 and 3 give 4.2, 4.5, 3.9 and 3.8 % of perplexity.
+    Cache("small", 3, 3): Bound(0.057, 0.04),
     Cache("small", 3, 3, 64): Bound(0.0055, 0.006),
     Cache("balanced", 2, 2): Bound(0.30, 0.30),
     Cache("balanced", 2, 2, 64): Bound(0.031, 0.02),
-    Cache("paper", 4, 4): Bound(0.08),
+    Cache("paper", 4, 4): Bound(0.08, 0.1),
     Cache("small", 3, 32, 0, 2048): Bound(0.028),
     Cache("small", 3, 32, 0, 2048, 6144): Bound(0.028),
 }
@@ -66,8 +66,6 @@ def table_line(row, bound):
     at_most = lambda number: "" if number is None else f" (at most {number})"
     kl = f"{row['kl_mean']:.5f}{at_most(bound.kl if bound else None)}"
     most = f"{bound.perplexity_change:.1%}" if bound and bound.perplexity_change else None
-    if most and bound.aim:
-        most += f", aim {bound.aim:.1%}"
     change = f"{change_of(row):+.2%}{at_most(most)}"
     return (f"| {name_of(row)} | {bytes_per_token(row):,.0f} | {change} | {kl} | "
             f"{row['kl_p99']:.4f} | {row['top1_agreement']:.3f} |")
@@ -99,15 +97,6 @@ def refusals(rows, wants_all=False):
     if wants_all:
         found += [f"missing: {cache}" for cache in sorted(BOUNDS.keys() - seen.keys())]
     return found
-
-
-def missed_aims(rows):
-    """Caches that keep their bound and miss what is aimed at."""
-    bounds = [(row, BOUNDS.get(cache_of(row))) for row in rows if row["method"] == "cache"]
-    return [
-        f"{name_of(row)} misses its aim: perplexity {change_of(row):+.2%}, not {bound.aim:.1%}"
-        for row, bound in bounds if bound and bound.aim and abs(change_of(row)) > bound.aim
-    ]
 
 
 def beaten(rows):
@@ -142,8 +131,6 @@ def main():
     found = refusals(rows, "--all" in sys.argv)
     for line in found:
         print(f"check_real_model: {line}", file=sys.stderr)
-    for line in missed_aims(rows):
-        print(line)
     losses = beaten(rows)
     if any(row["method"] not in ("exact", "cache") for row in rows):
         print("\n".join(losses) or "No plain format beats a cache at its bytes.")

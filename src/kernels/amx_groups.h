@@ -108,16 +108,6 @@ void SumGroup(size_t chunks, Group& group) {
   for (size_t q = 0; q < group.count; ++q) group.excess[q] = 127 * SumOfDigits(chunks, group, q);
 }
 
-// Calls function.template operator()<bits>() if codes of that width are levels of one byte; else
-// returns false.
-template <class Function>
-bool WithTileBits(int bits, const Function& function) {
-  return WithBits(bits, [&]<int kBits>() {
-    if constexpr (kBits <= 4 || kBits == 8) function.template operator()<kBits>();
-    return kBits <= 4 || kBits == 8;
-  });
-}
-
 // finish(group, column, sums) for all columns and groups of queries.
 template <int kBits, class Finish>
 void MultiplyGroups(const ScorePlan& plan, const Columns& columns, const DigitRows& rows,

@@ -30,7 +30,7 @@ void ScoreKeys(const ScorePlan& plan, const BlocksView& blocks, const RowScales&
   const bool pays = plan.int8_levels && blocks.count > 0 && plan.dim <= kMostChunks * kChunkDepth &&
                     rows.Count() >= kLeastRows;
   const bool done =
-      pays && WithTileBits(plan.bits, [&]<int kBits>() {
+      pays && WithByteLevels(plan.bits, [&]<int kBits>() {
         ScoreInTiles<kBits>(plan, blocks, scales, rows, queries.factors, scores, score_stride);
       });
   if (!done) Avx512Table().score_keys(plan, blocks, scales, queries, scores, score_stride);

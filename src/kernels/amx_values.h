@@ -31,7 +31,7 @@ void AccumulateValues(const ScorePlan& plan, const BlocksView& blocks, const Wei
   const DigitRows rows = {weights.high, weights.low, kBlockTokens, blocks.count * kValueBlockRows,
                           queries};
   const bool pays = plan.int8_levels && blocks.count > 0 && rows.Count() >= kLeastRows;
-  const bool done = pays && WithTileBits(plan.bits, [&]<int kBits>() {
+  const bool done = pays && WithByteLevels(plan.bits, [&]<int kBits>() {
                       AccumulateInTiles<kBits>(plan, blocks, rows, keep, gain, sums);
                     });
   if (!done) {

@@ -182,22 +182,7 @@ void ScoreKeys(const ScorePlan& plan, const BlocksView& blocks, const RowScales&
       ScoreFixed<kBits, 1>(plan, blocks, scales, queries, scores, score_stride);
     }
   };
-  if (plan.int8_levels && plan.dim <= kMaxInt32Dim) {
-    switch (plan.bits) {
-      case 1:
-        return fixed.template operator()<1>();
-      case 2:
-        return fixed.template operator()<2>();
-      case 3:
-        return fixed.template operator()<3>();
-      case 4:
-        return fixed.template operator()<4>();
-      case 8:
-        return fixed.template operator()<8>();
-      default:
-        break;
-    }
-  }
+  if (plan.int8_levels && plan.dim <= kMaxInt32Dim && WithByteLevels(plan.bits, fixed)) return;
   reference::ScoreKeys(plan, blocks, scales, queries, scores, score_stride);
 }
 

@@ -109,22 +109,7 @@ void AccumulateValues(const ScorePlan& plan, const BlocksView& blocks, const Wei
         weights.low != nullptr ? AccumulateFixed<kBits, 2> : AccumulateFixed<kBits, 1>;
     accumulate(plan, blocks, weights, queries, keep, gain, sums);
   };
-  if (plan.int8_levels) {
-    switch (plan.bits) {
-      case 1:
-        return fixed.template operator()<1>();
-      case 2:
-        return fixed.template operator()<2>();
-      case 3:
-        return fixed.template operator()<3>();
-      case 4:
-        return fixed.template operator()<4>();
-      case 8:
-        return fixed.template operator()<8>();
-      default:
-        break;
-    }
-  }
+  if (plan.int8_levels && WithByteLevels(plan.bits, fixed)) return;
   reference::kAttention.accumulate_values(plan, blocks, weights, queries, keep, gain, sums);
 }
 

@@ -13,6 +13,7 @@
 #include "src/kernels/line_layout.h"
 #include "src/kernels/scratch.h"
 #include "src/kernels/simd-inl.h"
+#include "src/kernels/with_bits.h"
 
 #if TURBOQUANT_SIMD_TARGET
 HWY_BEFORE_NAMESPACE();
@@ -297,29 +298,14 @@ void ScoreFixed(const ScorePlan& plan, BlocksView blocks, const RowScales& scale
 
 inline void ScoreKeys(const ScorePlan& plan, const BlocksView& blocks, const RowScales& scales,
                       const QueryDigits& queries, float* scores, size_t score_stride) {
-  const auto fixed = [&]<int kBits>() {
+  const auto fixed = [&]<int kBits>() HWY_ATTR {
     if (queries.low != nullptr) {
       ScoreFixed<kBits, 2>(plan, blocks, scales, queries, scores, score_stride);
     } else {
       ScoreFixed<kBits, 1>(plan, blocks, scales, queries, scores, score_stride);
     }
   };
-  if (plan.int8_levels && plan.dim <= kMaxInt32Dim) {
-    switch (plan.bits) {
-      case 1:
-        return fixed.template operator()<1>();
-      case 2:
-        return fixed.template operator()<2>();
-      case 3:
-        return fixed.template operator()<3>();
-      case 4:
-        return fixed.template operator()<4>();
-      case 8:
-        return fixed.template operator()<8>();
-      default:
-        break;
-    }
-  }
+  if (plan.int8_levels && plan.dim <= kMaxInt32Dim && WithByteLevels(plan.bits, fixed)) return;
   reference::ScoreKeys(plan, blocks, scales, queries, scores, score_stride);
 }
 

@@ -11,6 +11,7 @@
 #include "src/kernels/line_layout.h"
 #include "src/kernels/score-inl.h"
 #include "src/kernels/simd-inl.h"
+#include "src/kernels/with_bits.h"
 
 #if TURBOQUANT_SIMD_TARGET
 HWY_BEFORE_NAMESPACE();
@@ -115,27 +116,12 @@ void AccumulateFixed(const ScorePlan& plan, BlocksView blocks, const WeightDigit
 inline void AccumulateValues(const ScorePlan& plan, const BlocksView& blocks,
                              const WeightDigits& weights, size_t queries, const float* keep,
                              const float* gain, const QueryRows<float>& sums) {
-  const auto fixed = [&]<int kBits>() {
+  const auto fixed = [&]<int kBits>() HWY_ATTR {
     const auto accumulate =
         weights.low != nullptr ? AccumulateFixed<kBits, 2> : AccumulateFixed<kBits, 1>;
     accumulate(plan, blocks, weights, queries, keep, gain, sums);
   };
-  if (plan.int8_levels) {
-    switch (plan.bits) {
-      case 1:
-        return fixed.template operator()<1>();
-      case 2:
-        return fixed.template operator()<2>();
-      case 3:
-        return fixed.template operator()<3>();
-      case 4:
-        return fixed.template operator()<4>();
-      case 8:
-        return fixed.template operator()<8>();
-      default:
-        break;
-    }
-  }
+  if (plan.int8_levels && WithByteLevels(plan.bits, fixed)) return;
   reference::kAttention.accumulate_values(plan, blocks, weights, queries, keep, gain, sums);
 }
 

@@ -31,6 +31,16 @@ decltype(auto) WithBits(int bits, Function&& function) {
   }
 }
 
+// As WithBits for the widths whose levels may be int8, 1 to 4 and 8; false for the others.
+template <class Function>
+bool WithByteLevels(int bits, const Function& function) {
+  return WithBits(bits, [&]<int kBits>() {
+    constexpr bool kFits = kBits <= 4 || kBits == 8;
+    if constexpr (kFits) function.template operator()<kBits>();
+    return kFits;
+  });
+}
+
 }  // namespace turboquant::kernels
 
 #endif  // TURBOQUANT_SRC_KERNELS_WITH_BITS_H_

@@ -31,21 +31,14 @@ class RealModelTest(unittest.TestCase):
         self.assertEqual([], check_real_model.refusals([exact(), cache()]))
 
     def test_too_much_divergence_or_perplexity(self):
-        for change in ({"kl_mean": 0.0571}, {"perplexity": 31.26}, {"perplexity": 28.2}):
+        for change in ({"kl_mean": 0.0571}, {"perplexity": 31.0}, {"perplexity": 28.2}):
             found = check_real_model.refusals([cache(**change)])
             self.assertEqual(1, len(found), change)
             self.assertIn("not kept: | small K3V3 window 0 | 500 |", found[0])
 
-    def test_an_aim_that_is_missed_fails_nothing(self):
-        rows = [cache(perplexity=31.0)]
-        self.assertEqual([], check_real_model.refusals(rows))
-        self.assertEqual(["small K3V3 window 0 misses its aim: perplexity +4.16%, not 4.0%"],
-                         check_real_model.missed_aims(rows))
-        self.assertEqual([], check_real_model.missed_aims([cache(perplexity=30.9)]))
-
-    def test_divergence_alone_bounds_the_paper(self):
-        paper = cache(policy="paper", key_bits=4.0, value_bits=4.0, kl_mean=0.07, perplexity=33.0)
-        self.assertEqual([], check_real_model.refusals([paper]))
+    def test_divergence_alone_bounds_keys_alone(self):
+        keys = keys_alone(0, 0.02) | {"perplexity": 33.0}
+        self.assertEqual([], check_real_model.refusals([keys]))
 
     def test_the_exact_run_is_pythons(self):
         self.assertEqual(["exact perplexity is 29.77, not 29.762"],

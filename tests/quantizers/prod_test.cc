@@ -103,37 +103,53 @@ TEST(ProdTest, SketchIsThatOfTheRotatedResidual) {
   }
 }
 
-// The largest difference of scores from products with the decoded rows, over the norms of both.
-double LargestScoreError(const ProdOptions& options, int digits) {
+// The largest differences of scores, over the norms of query and decoded row.
+struct ScoreErrors {
+  double from_product;  // of the query with the decoded row
+  double from_parts;    // the first stage's own score, and the product with what the sketch adds
+};
+
+ScoreErrors LargestScoreErrors(const ProdOptions& options, int digits) {
   constexpr size_t kRows = 70;  // more than one task
   const ProdQuantizer quantizer = MakeQuantizer(options);
   const Rows queries = test::NormalRows(3, options.dim, 4);
   const auto encoded = quantizer.Encode(test::NormalRows(kRows, options.dim, 3).view());
   const auto prepared = quantizer.Prepare(queries.view(), {.digits = digits});
-  EXPECT_TRUE(encoded && prepared);
+  const auto for_codes = quantizer.mse().Prepare(queries.view(), {.digits = digits});
+  EXPECT_TRUE(encoded && prepared && for_codes);
   Rows decoded(kRows, options.dim);
+  Rows codes_alone(kRows, options.dim);
   Rows scores(3, kRows);
+  Rows code_scores(3, kRows);
   EXPECT_TRUE(quantizer.Decode(*encoded, decoded.view()));
+  EXPECT_TRUE(quantizer.mse().Decode(encoded->codes(), codes_alone.view()));
   EXPECT_TRUE(quantizer.Score(*prepared, *encoded, scores.view()));
-  double largest = 0.0;
+  EXPECT_TRUE(quantizer.mse().Score(*for_codes, encoded->codes(), code_scores.view()));
+  ScoreErrors largest = {0.0, 0.0};
   for (size_t q = 0; q < 3; ++q) {
     for (size_t r = 0; r < kRows; ++r) {
-      const double error = static_cast<double>(scores[q][r]) - test::Dot(queries[q], decoded[r]);
-      largest =
-          std::max(largest, std::fabs(error) / test::Norm(queries[q]) / test::Norm(decoded[r]));
+      const double norms = test::Norm(queries[q]) * test::Norm(decoded[r]);
+      const double score = static_cast<double>(scores[q][r]);
+      const double product = test::Dot(queries[q], decoded[r]);
+      const double sketched = product - test::Dot(queries[q], codes_alone[r]);
+      const double parts = static_cast<double>(code_scores[q][r]) + sketched;
+      largest.from_product = std::max(largest.from_product, std::fabs(score - product) / norms);
+      largest.from_parts = std::max(largest.from_parts, std::fabs(score - parts) / norms);
     }
   }
   return largest;
 }
 
-// But for the rounding of the query to digits of 7 bits.
+// But for the rounding of the query to digits of 7 bits, which is the first stage's.
 TEST(ProdTest, ScoreIsDecodeThenDot) {
   for (const ProdOptions& options : Shapes()) {
-    const double two = LargestScoreError(options, 2);
-    EXPECT_LE(two, 1e-4) << Describe(options);
-    const double one = LargestScoreError(options, 1);
-    EXPECT_LE(one, 1e-2) << Describe(options);
-    EXPECT_GT(one, 5 * two) << Describe(options);
+    const ScoreErrors two = LargestScoreErrors(options, 2);
+    EXPECT_LE(two.from_parts, 1e-5) << Describe(options);
+    EXPECT_LE(two.from_product, 1e-4) << Describe(options);
+    const ScoreErrors one = LargestScoreErrors(options, 1);
+    EXPECT_LE(one.from_parts, 1e-5) << Describe(options);
+    EXPECT_LE(one.from_product, 1e-2) << Describe(options);
+    EXPECT_GT(one.from_product, 5 * two.from_product) << Describe(options);
   }
   const ProdQuantizer quantizer = MakeQuantizer({.dim = 16});
   EXPECT_EQ(quantizer.Prepare(test::NormalRows(1, 16, 1).view(), {.digits = 3}).error().message,
