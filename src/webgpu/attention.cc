@@ -86,15 +86,11 @@ class AttendRun {
       token += segment.rows;
       span += CeilDivide(segment.rows, webgpu::kSpanRows);
     }
-    std::vector<float> piece(count * dim);
-    TQ_TRY(const Buffer on_device, gpu_.MakeBuffer("outputs", piece.size() * sizeof(float)));
+    TQ_TRY(const Buffer on_device, gpu_.MakeBuffer("outputs", count * dim * sizeof(float)));
     TQ_CHECK(kernels.FinishOutputs(gpu_, sums, inverse_sums, spans, count, on_device));
     TQ_CHECK(gpu_.EndChunk());
-    TQ_CHECK(gpu_.Read(on_device, 0, std::as_writable_bytes(std::span(piece))));
-    for (size_t q = 0; q < count; ++q) {
-      std::copy_n(piece.data() + q * dim, dim, outputs + q * stride);
-    }
-    return {};
+    return gpu_.ReadRows(on_device, count, dim * sizeof(float),
+                         reinterpret_cast<std::byte*>(outputs), stride * sizeof(float));
   }
 
   Gpu& gpu_;

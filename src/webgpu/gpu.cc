@@ -11,7 +11,6 @@ namespace {
 
 constexpr WGPUBufferUsage kStorageUsage =
     WGPUBufferUsage_Storage | WGPUBufferUsage_CopyDst | WGPUBufferUsage_CopySrc;
-constexpr size_t kStagingBytes = size_t{64} << 20;  // one copy back
 
 WGPUStringView View(std::string_view text) { return {text.data(), text.size()}; }
 
@@ -97,23 +96,28 @@ Result<void> Gpu::PopScopes(Result<void> done) {
   return Fail(ErrorCode::kInternal, "the device refused: ", loss_->uncaptured);
 }
 
-Result<Buffer> Gpu::Allocate(std::string_view what, size_t bytes, WGPUBufferUsage usage) {
-  WGPUBufferDescriptor wanted = WGPU_BUFFER_DESCRIPTOR_INIT;
-  wanted.size = std::max<size_t>(RoundUp(bytes, 4), 4);
-  wanted.usage = usage;
+Result<WGPUBuffer> Gpu::CreateBuffer(std::string_view what, const WGPUBufferDescriptor& wanted) {
   // The size was checked, so what is wrong is memory, which wgpu-native 29 calls a validation
   // error.
   library_->DevicePushErrorScope(device_, WGPUErrorFilter_OutOfMemory);
   library_->DevicePushErrorScope(device_, WGPUErrorFilter_Validation);
   WGPUBuffer handle = library_->DeviceCreateBuffer(device_, &wanted);
-  if (handle != nullptr) held_bytes_ += wanted.size;
-  Buffer buffer(handle == nullptr ? nullptr : shared_from_this(), handle, wanted.size);
   std::optional<Error> failed = PopScope();
   if (std::optional<Error> outer = PopScope(); outer && !failed) failed = std::move(outer);
-  if (!failed && handle != nullptr) return buffer;
+  if (!failed && handle != nullptr) return handle;
+  if (handle != nullptr) library_->BufferRelease(handle);
   TQ_CHECK(CheckAlive());
   return Fail(ErrorCode::kUnavailable, "the device has no ", wanted.size, " bytes for ", what,
               failed ? ": " + failed->message : std::string());
+}
+
+Result<Buffer> Gpu::Allocate(std::string_view what, size_t bytes, WGPUBufferUsage usage) {
+  WGPUBufferDescriptor wanted = WGPU_BUFFER_DESCRIPTOR_INIT;
+  wanted.size = std::max<size_t>(RoundUp(bytes, 4), 4);
+  wanted.usage = usage;
+  TQ_TRY(WGPUBuffer handle, CreateBuffer(what, wanted));
+  held_bytes_ += wanted.size;
+  return Buffer(shared_from_this(), handle, wanted.size);
 }
 
 Result<Buffer> Gpu::MakeBuffer(std::string_view what, size_t bytes) {
@@ -158,11 +162,6 @@ Result<Kernel> Gpu::MakeKernel(std::string_view name, const std::string& wgsl) {
   TQ_CHECK(CheckAlive());
   return Fail(ErrorCode::kUnsupported, "the kernel ", name, " cannot run on '", adapter_.name,
               "': ", invalid ? invalid->message : "no reason given");
-}
-
-void Gpu::Write(const Buffer& into, size_t offset, std::span<const std::byte> bytes) {
-  if (bytes.empty()) return;
-  library_->QueueWriteBuffer(queue_, into.handle(), offset, bytes.data(), bytes.size());
 }
 
 Result<void> Gpu::Submit(std::string_view tried, WGPUCommandEncoder encoder) {
@@ -227,46 +226,6 @@ Result<void> Gpu::EndChunk() {
   if (chunk_before_) library_->DevicePoll(device_, true, &*chunk_before_);
   chunk_before_ = last_submission_;
   return CheckAlive();
-}
-
-Result<void> Gpu::Read(const Buffer& from, size_t offset, std::span<std::byte> bytes) {
-  while (bytes.size() > kStagingBytes) {
-    TQ_CHECK(Read(from, offset, bytes.first(kStagingBytes)));
-    offset += kStagingBytes;
-    bytes = bytes.subspan(kStagingBytes);
-  }
-  TQ_CHECK(CheckAlive());
-  if (bytes.empty()) return {};
-  TQ_TRY(const Buffer staging, Allocate("what is read back", bytes.size(),
-                                        WGPUBufferUsage_MapRead | WGPUBufferUsage_CopyDst));
-  library_->DevicePushErrorScope(device_, WGPUErrorFilter_Validation);
-  WGPUCommandEncoder encoder = library_->DeviceCreateCommandEncoder(device_, nullptr);
-  library_->CommandEncoderCopyBufferToBuffer(encoder, from.handle(), offset, staging.handle(), 0,
-                                             bytes.size());
-  TQ_CHECK(Submit("reading back", encoder));
-  int status = 0;
-  WGPUBufferMapCallbackInfo callback = WGPU_BUFFER_MAP_CALLBACK_INFO_INIT;
-  callback.mode = WGPUCallbackMode_AllowProcessEvents;
-  callback.userdata1 = &status;
-  callback.callback = [](WGPUMapAsyncStatus mapped, WGPUStringView, void* to, void*) {
-    *static_cast<int*>(to) = static_cast<int>(mapped);
-  };
-  library_->BufferMapAsync(staging.handle(), WGPUMapMode_Read, 0, bytes.size(), callback);
-  // One poll waits for all; should a driver need more, it gets them, and ends at a loss.
-  for (int i = 0; i < 1000 && status == 0 && CheckAlive(); ++i) {
-    library_->DevicePoll(device_, true, nullptr);
-  }
-  chunk_before_.reset();
-  TQ_CHECK(CheckAlive());
-  const void* mapped = status == static_cast<int>(WGPUMapAsyncStatus_Success)
-                           ? library_->BufferGetConstMappedRange(staging.handle(), 0, bytes.size())
-                           : nullptr;
-  if (mapped == nullptr) {
-    return Fail(ErrorCode::kInternal, "the device did not give back ", bytes.size(), " bytes");
-  }
-  std::memcpy(bytes.data(), mapped, bytes.size());
-  library_->BufferUnmap(staging.handle());
-  return {};
 }
 
 }  // namespace turboquant::webgpu

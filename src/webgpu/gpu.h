@@ -82,6 +82,8 @@ struct Shader {
   std::string wgsl;
 };
 
+inline constexpr size_t kUploadBytes = size_t{32} << 20;
+
 using Parameters = std::array<uint32_t, 8>;  // of one run, two vec4u at binding 0
 
 // The whole of an object, as the device takes it.
@@ -128,8 +130,13 @@ class Gpu : public std::enable_shared_from_this<Gpu> {
   // refuses the shader, with its reason.
   [[nodiscard]] Result<const Kernel*> FindKernel(std::string_view name, const std::string& wgsl);
 
-  // Offset and size are multiples of 4.
+  // Small things. Offset and size are multiples of 4.
   void Write(const Buffer& into, size_t offset, std::span<const std::byte> bytes);
+
+  // Large ones, at most kUploadBytes, a multiple of 4: fill writes them to where the device fetches
+  // them from, to the start of `into`. Waits where the last but one of them was not fetched yet.
+  [[nodiscard]] Result<void> Upload(const Buffer& into, size_t bytes,
+                                    const std::function<void(std::span<std::byte>)>& fill);
 
   // Starts groups_x × groups_y workgroups on bindings 1, 2, ... behind the parameters.
   [[nodiscard]] Result<void> Run(const Shader& shader, const Parameters& parameters,
@@ -141,6 +148,9 @@ class Gpu : public std::enable_shared_from_this<Gpu> {
 
   // Waits for all that runs, and copies. Offset and size are multiples of 4.
   [[nodiscard]] Result<void> Read(const Buffer& from, size_t offset, std::span<std::byte> bytes);
+  // The same for the first rows × row_bytes of a buffer, to rows that lie to_stride bytes apart.
+  [[nodiscard]] Result<void> ReadRows(const Buffer& from, size_t rows, size_t row_bytes,
+                                      std::byte* to, size_t to_stride);
 
  private:
   struct Loss {  // what the callbacks write
@@ -151,6 +161,14 @@ class Gpu : public std::enable_shared_from_this<Gpu> {
     void Report(bool is_lost, WGPUStringView message);
   };
 
+  // Host memory that the device reads or writes, kept for the next transfer.
+  struct Staging {
+    WGPUBuffer handle = nullptr;
+    size_t bytes = 0;
+    WGPUSubmissionIndex last_use = 0;  // 0: none
+  };
+  using ReadSink = std::function<void(size_t offset, std::span<const std::byte>)>;
+
   [[nodiscard]] Result<void> ChooseAdapter(WebGpuAdapterChoice choice);
   [[nodiscard]] Result<void> RequestDevice(size_t max_buffer_bytes);
   void Describe(const WGPUAdapterInfo& info);
@@ -160,7 +178,19 @@ class Gpu : public std::enable_shared_from_this<Gpu> {
   // Kind and message of the innermost scope, if anything failed in it.
   std::optional<Error> PopScope();
   [[nodiscard]] Result<Kernel> MakeKernel(std::string_view name, const std::string& wgsl);
+  [[nodiscard]] Result<WGPUBuffer> CreateBuffer(std::string_view what,
+                                                const WGPUBufferDescriptor& wanted);
   [[nodiscard]] Result<Buffer> Allocate(std::string_view what, size_t bytes, WGPUBufferUsage usage);
+  [[nodiscard]] Result<void> MakeStaging(Staging& staging, size_t bytes, WGPUBufferUsage usage);
+  void Release(Staging& staging);
+  // Waits for the last use alone, or for all that runs where wait_for is null.
+  [[nodiscard]] Result<void> Map(const Staging& staging, size_t bytes, WGPUMapMode mode,
+                                 WGPUSubmissionIndex* wait_for);
+  [[nodiscard]] Result<void> Copy(std::string_view what, WGPUBuffer from, size_t from_offset,
+                                  WGPUBuffer to, size_t bytes);
+  // In pieces that staging memory holds.
+  [[nodiscard]] Result<void> ReadTo(const Buffer& from, size_t offset, size_t bytes,
+                                    const ReadSink& sink);
   // Ends the encoder. wgpu-native 29 aborts the process where a submission fails, so nothing is
   // submitted that a scope of `tried` found fault with, nor to a device that is lost.
   [[nodiscard]] Result<void> Submit(std::string_view tried, WGPUCommandEncoder encoder);
@@ -180,6 +210,9 @@ class Gpu : public std::enable_shared_from_this<Gpu> {
   std::atomic<size_t> held_bytes_ = 0;
   WGPUSubmissionIndex last_submission_ = 0;
   std::optional<WGPUSubmissionIndex> chunk_before_;
+  std::array<Staging, 2> uploads_;  // one is filled while the device fetches the other
+  size_t next_upload_ = 0;
+  Staging download_;
 
   friend class Buffer;
 };

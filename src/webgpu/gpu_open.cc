@@ -169,6 +169,8 @@ Result<void> Gpu::RequestDevice(size_t max_buffer_bytes) {
 
 Gpu::~Gpu() {
   compiled_.clear();
+  for (Staging& staging : uploads_) Release(staging);
+  Release(download_);
   if (queue_ != nullptr) library_->QueueRelease(queue_);
   if (device_ != nullptr) library_->DeviceRelease(device_);
   if (adapter_handle_ != nullptr) library_->AdapterRelease(adapter_handle_);

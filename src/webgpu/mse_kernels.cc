@@ -16,9 +16,12 @@
 namespace turboquant::webgpu {
 namespace {
 
-constexpr size_t kOtherWorkgroupBytes = 2048;  // beside the cells of a row
-
 uint32_t Words(size_t count) { return static_cast<uint32_t>(count); }
+
+constexpr size_t kQueriesOfThread = 8;  // score_keys.wgsl
+
+// The digits of four queries, a low and a high byte for every coordinate.
+size_t TileBytes(const MseCore& core) { return 4 * 2 * RoundUp(core.options().dim, 4); }
 
 }  // namespace
 
@@ -28,22 +31,21 @@ Result<std::shared_ptr<const MseKernels>> MseKernels::Make(Gpu& gpu, MseCore cor
   if (options.rotation != RotationKind::kHadamard) {
     return Fail(ErrorCode::kUnsupported, "a dense rotation does not run on the GPU: use kHadamard");
   }
-  const size_t workgroup_bytes = options.dim * sizeof(float) + kOtherWorkgroupBytes;
+  const GroupShape group = ChooseGroupShape(core, sign_words, gpu.limits().workgroup_bytes);
+  const size_t workgroup_bytes = WorkgroupBytes(core, sign_words, group);
   if (workgroup_bytes > gpu.limits().workgroup_bytes) {
     return Fail(ErrorCode::kUnsupported, "dim ", options.dim, " needs ", workgroup_bytes,
                 " bytes of workgroup memory, the device has ", gpu.limits().workgroup_bytes);
   }
   const RowFormat format = {kernels::kLineBytes * BlockLines(core), sign_words};
-  auto kernels = std::shared_ptr<MseKernels>(new MseKernels(std::move(core), format));
+  auto kernels = std::shared_ptr<MseKernels>(new MseKernels(std::move(core), format, group));
   TQ_TRY(kernels->rows_per_run_, RowsPerRun(gpu, kernels->core_.options().dim * sizeof(float)));
-  // A chunk's digits: four queries side by side, dim padded to quads.
-  const size_t query_bytes = RoundUp(kernels->core_.options().dim, 4) * sizeof(int32_t);
-  TQ_TRY(const size_t tiles, RowsPerRun(gpu, 4 * query_bytes));
+  TQ_TRY(const size_t tiles, RowsPerRun(gpu, TileBytes(kernels->core_)));
   kernels->queries_per_chunk_ = std::min(4 * tiles, kernels->rows_per_run_ / 4 * 4);
   TQ_CHECK(Segments::LargestSegment(gpu, format));
   if (kernels->queries_per_chunk_ == 0) {
-    return Fail(ErrorCode::kUnsupported, "four queries need a buffer of ", 4 * query_bytes,
-                " bytes, the device's limit is ", gpu.limits().max_buffer_bytes);
+    return Fail(ErrorCode::kUnsupported, "four queries need a buffer of ",
+                4 * kernels->core_.options().dim * sizeof(float), " bytes, the device's limit is ", gpu.limits().max_buffer_bytes);
   }
   TQ_CHECK(kernels->UploadTables(gpu));
   kernels->WriteShaders();
@@ -63,8 +65,10 @@ Result<void> MseKernels::UploadTables(Gpu& gpu) {
   return {};
 }
 
+uint32_t MseKernels::GroupsOf(size_t rows) const { return Words(CeilDivide(rows, group_.rows)); }
+
 void MseKernels::WriteShaders() {
-  const std::string constants = MseConstants(core_).Word("kSpanRows", kSpanRows).text();
+  const std::string constants = MseConstants(core_, group_).Word("kSpanRows", kSpanRows).text();
   const auto source = [&](std::initializer_list<std::string_view> parts) {
     std::string text = constants;
     for (const std::string_view part : parts) text += part;
@@ -84,26 +88,27 @@ Result<void> MseKernels::Encode(Gpu& gpu, const Buffer& floats, size_t first_row
                                 const Segment& into, const RowStatus& status) const {
   return gpu.Run(encode_, {Words(count), Words(first_row), Words(into.rows)},
                  {&floats, &masks_, &codebook_, &into.blocks, &into.scales, &status.buffer()},
-                 Words(count));
+                 GroupsOf(count));
 }
 
 Result<void> MseKernels::Decode(Gpu& gpu, const Segment& from, size_t first_lane, size_t count,
                                 const Buffer& decoded) const {
   return gpu.Run(decode_, {Words(count), Words(first_lane)},
-                 {&masks_, &codebook_, &from.blocks, &from.scales, &decoded}, Words(count));
+                 {&masks_, &codebook_, &from.blocks, &from.scales, &decoded}, GroupsOf(count));
 }
 
 Result<QueryChunk> MseKernels::Prepare(Gpu& gpu, const Buffer& floats, size_t queries, int digits,
                                        const RowStatus& status) const {
   QueryChunk chunk;
   chunk.queries = queries;
-  const size_t padded = RoundUp(queries, 4) * RoundUp(core_.options().dim, 4);
-  TQ_TRY(chunk.digits, gpu.MakeBuffer("digits of queries", padded * sizeof(int32_t)));
+  chunk.digits_each = digits;
+  TQ_TRY(chunk.digits,
+         gpu.MakeBuffer("digits of queries", CeilDivide(queries, 4) * TileBytes(core_)));
   TQ_TRY(chunk.factors, gpu.MakeBuffer("factors of queries", queries * sizeof(float)));
   const int digit_max = digits == 1 ? kernels::kOneDigitMax : kernels::kTwoDigitMax;
   TQ_CHECK(gpu.Run(prepare_, {Words(queries), static_cast<uint32_t>(digit_max)},
                    {&floats, &masks_, &chunk.digits, &chunk.factors, &status.buffer()},
-                   Words(queries)));
+                   GroupsOf(queries)));
   return chunk;
 }
 
@@ -112,9 +117,10 @@ Result<void> MseKernels::Score(Gpu& gpu, const Segment& rows, const QueryChunk& 
                                size_t stride, size_t first_score) const {
   return gpu.Run(
       score_,
-      {Words(rows.rows), Words(queries), Words(first_query), Words(stride), Words(first_score)},
+      {Words(rows.rows), Words(queries), Words(first_query), Words(stride), Words(first_score),
+       static_cast<uint32_t>(chunk.digits_each)},
       {&codebook_, &rows.blocks, &rows.scales, &chunk.digits, &chunk.factors, &scores},
-      Words(CeilDivide(rows.rows, kThreads)), Words(CeilDivide(queries, 4)));
+      Words(CeilDivide(rows.rows, kThreads)), Words(CeilDivide(queries, kQueriesOfThread)));
 }
 
 Result<void> MseKernels::Softmax(Gpu& gpu, const Buffer& weights, size_t queries, size_t tokens,
@@ -135,7 +141,7 @@ Result<void> MseKernels::SumValues(Gpu& gpu, const Segment& rows, const Buffer& 
 Result<void> MseKernels::FinishOutputs(Gpu& gpu, const Buffer& sums, const Buffer& inverse_sums,
                                        size_t spans, size_t queries, const Buffer& outputs) const {
   return gpu.Run(outputs_, {Words(spans), Words(queries)},
-                 {&masks_, &sums, &inverse_sums, &outputs}, Words(queries));
+                 {&masks_, &sums, &inverse_sums, &outputs}, GroupsOf(queries));
 }
 
 Error MseKernels::RowError(const RowsView& rows, size_t row) const {

@@ -11,14 +11,15 @@
 #include "src/quantizers/mse_core.h"
 #include "src/webgpu/gpu.h"
 #include "src/webgpu/segments.h"
+#include "src/webgpu/shader_constants.h"
 #include "turboquant/error.h"
 #include "turboquant/matrix_view.h"
 
 namespace turboquant::webgpu {
 
 // Rows on their way to the device: floats [count × dim] of `rows` from first_row on.
-[[nodiscard]] Result<Buffer> UploadFloats(Gpu& gpu, const RowsView& rows, size_t first_row,
-                                          size_t count);
+[[nodiscard]] Result<void> UploadFloats(Gpu& gpu, const RowsView& rows, size_t first_row,
+                                        size_t count, const Buffer& into);
 
 // Rows that one run takes: as many as groups of a dispatch, and as the larger of their two buffers
 // allows; not so many that the host waits long. Errors: kUnsupported where not even one fits.
@@ -69,6 +70,9 @@ inline constexpr size_t kSpanRows = 256;
 
 class MseKernels {
  public:
+  // Workgroups of a kernel that takes whole rows.
+  uint32_t GroupsOf(size_t rows) const;
+
   // Within Gpu::Guarded. Segments get room for a sketch of so many words a row. Errors:
   // kUnsupported for what the device cannot hold.
   [[nodiscard]] static Result<std::shared_ptr<const MseKernels>> Make(Gpu& gpu, MseCore core,
@@ -76,6 +80,7 @@ class MseKernels {
 
   const MseCore& core() const { return core_; }
   const RowFormat& format() const { return format_; }
+  const GroupShape& group() const { return group_; }
   size_t rows_per_run() const { return rows_per_run_; }
   const Buffer& masks() const { return masks_; }
   const Buffer& codebook() const { return codebook_; }
@@ -115,12 +120,14 @@ class MseKernels {
   Error RowError(const RowsView& rows, size_t row) const;
 
  private:
-  MseKernels(MseCore core, const RowFormat& format) : core_(std::move(core)), format_(format) {}
+  MseKernels(MseCore core, const RowFormat& format, const GroupShape& group)
+      : core_(std::move(core)), format_(format), group_(group) {}
   void WriteShaders();
   [[nodiscard]] Result<void> UploadTables(Gpu& gpu);
 
   MseCore core_;
   RowFormat format_;
+  GroupShape group_;
   size_t rows_per_run_ = 0;
   size_t queries_per_chunk_ = 0;
   Buffer masks_;

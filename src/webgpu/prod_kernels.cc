@@ -51,11 +51,6 @@ Result<std::shared_ptr<const ProdKernels>> ProdKernels::Make(Gpu& gpu, MseCore c
   const size_t dim = sketch.options().dim;
   const size_t sign_words = CeilDivide(sketch.options().sketch_rows, kSignsPerWord);
   TQ_TRY(std::shared_ptr<const MseKernels> mse, MseKernels::Make(gpu, std::move(core), sign_words));
-  if (sign_words * 4 + dim * sizeof(float) + 2048 > gpu.limits().workgroup_bytes) {
-    return Fail(ErrorCode::kUnsupported, "dim ", dim, " with ", sketch.options().sketch_rows,
-                " signs needs more than the ", gpu.limits().workgroup_bytes,
-                " bytes of workgroup memory that the device has");
-  }
   if (!IsHadamard(sketch) &&
       dim * sketch.options().sketch_rows * sizeof(float) > gpu.limits().max_buffer_bytes) {
     return Fail(ErrorCode::kUnsupported, "a sketch matrix of ", sketch.options().sketch_rows, " × ",
@@ -91,7 +86,7 @@ void ProdKernels::WriteShaders(const QjlSketch& sketch) {
   const bool hadamard = IsHadamard(sketch);
   const int rounds = hadamard ? sketch.rotations().front().options().rounds : 0;
   const double root_dim = std::sqrt(static_cast<double>(dim));
-  Constants constants = MseConstants(core);
+  Constants constants = MseConstants(core, mse_->group());
   constants.Float("kRotationFactor", RotationFactor(dim, core.options().rotation_rounds))
       .Float("kCentroidStep", core.sigma_step())
       .Float("kEstimator", sketch.estimator_constant())
@@ -122,14 +117,14 @@ Result<void> ProdKernels::Encode(Gpu& gpu, const Buffer& floats, size_t first_ro
   TQ_CHECK(mse_->Encode(gpu, floats, first_row, count, into, status));
   return gpu.Run(signs_, {Words(count), Words(into.rows), Words(into.capacity)},
                  {&floats, &masks_, &mse_->codebook(), &into.blocks, &into.signs, &into.scales},
-                 Words(count));
+                 mse_->GroupsOf(count));
 }
 
 Result<void> ProdKernels::Decode(Gpu& gpu, const Segment& from, size_t first_lane, size_t count,
                                  const Buffer& decoded) const {
   return gpu.Run(decode_, {Words(count), Words(first_lane), Words(from.capacity)},
                  {&masks_, &mse_->codebook(), &from.blocks, &from.scales, &from.signs, &decoded},
-                 Words(count));
+                 mse_->GroupsOf(count));
 }
 
 Result<QueryChunk> ProdKernels::Prepare(Gpu& gpu, const Buffer& floats, size_t queries,
@@ -145,7 +140,7 @@ Result<QueryChunk> ProdKernels::Prepare(Gpu& gpu, const Buffer& floats, size_t q
   TQ_CHECK(gpu.Run(
       prepare_, {Words(queries)},
       {&floats, &masks_, &chunk.digits, &chunk.projections, &chunk.factors, &status.buffer()},
-      Words(queries)));
+      mse_->GroupsOf(queries)));
   return chunk;
 }
 

@@ -1,5 +1,6 @@
 // Batches by runs that fit the device's buffers.
 #include <algorithm>
+#include <cstring>
 #include <limits>
 #include <vector>
 
@@ -11,20 +12,27 @@
 namespace turboquant::webgpu {
 namespace {
 
-constexpr size_t kRunBytes = size_t{32} << 20;
+constexpr size_t kRunBytes = kUploadBytes;
 constexpr uint32_t kNoRow = std::numeric_limits<uint32_t>::max();
+
+std::byte* BytesAt(float* first) { return reinterpret_cast<std::byte*>(first); }
 
 }  // namespace
 
-Result<Buffer> UploadFloats(Gpu& gpu, const RowsView& rows, size_t first_row, size_t count) {
+Result<void> UploadFloats(Gpu& gpu, const RowsView& rows, size_t first_row, size_t count,
+                          const Buffer& into) {
   const size_t dim = rows.cols();
-  if (rows.type() == RowType::kF32 && rows.stride() == dim) {
-    const float* first = static_cast<const float*>(rows.data()) + first_row * dim;
-    return gpu.MakeBuffer("rows", std::as_bytes(std::span(first, count * dim)));
-  }
-  std::vector<float> floats(count * dim);
-  for (size_t r = 0; r < count; ++r) ReadRow(rows, first_row + r, floats.data() + r * dim);
-  return gpu.MakeBuffer("rows", std::as_bytes(std::span(floats)));
+  return gpu.Upload(into, count * dim * sizeof(float), [&](std::span<std::byte> to) {
+    if (rows.type() == RowType::kF32 && rows.stride() == dim) {
+      std::memcpy(to.data(), static_cast<const float*>(rows.data()) + first_row * dim, to.size());
+      return;
+    }
+    std::vector<float> row(dim);
+    for (size_t r = 0; r < count; ++r) {
+      ReadRow(rows, first_row + r, row.data());
+      std::memcpy(to.data() + r * dim * sizeof(float), row.data(), dim * sizeof(float));
+    }
+  });
 }
 
 Result<size_t> RowsPerRun(const Gpu& gpu, size_t bytes_per_row) {
@@ -53,11 +61,14 @@ Result<std::optional<size_t>> RowStatus::FirstBad(Gpu& gpu) const {
 
 Result<void> AppendByRuns(Gpu& gpu, const RowsView& rows, size_t rows_per_run, Segments& into,
                           const EncodeRun& encode) {
+  // One for all: a run's rows are sent when the run before it has read its own.
+  const size_t most = std::min(rows_per_run, rows.rows());
+  TQ_TRY(const Buffer floats, gpu.MakeBuffer("rows", most * rows.cols() * sizeof(float)));
   for (size_t done = 0; done < rows.rows();) {
     TQ_TRY(Segment* const segment, into.Room(gpu, rows.rows() - done));
     const size_t count =
         std::min({rows_per_run, rows.rows() - done, segment->capacity - segment->rows});
-    TQ_TRY(const Buffer floats, UploadFloats(gpu, rows, done, count));
+    TQ_CHECK(UploadFloats(gpu, rows, done, count, floats));
     TQ_CHECK(encode(floats, done, count, *segment));
     into.Grow(*segment, count);
     done += count;
@@ -71,7 +82,8 @@ Result<void> PrepareByRuns(Gpu& gpu, const MatrixView<const float>& queries,
   for (size_t first = 0; first < queries.rows; first += queries_per_chunk) {
     const size_t count = std::min(queries_per_chunk, queries.rows - first);
     TQ_TRY(const RowStatus status, RowStatus::Make(gpu));
-    TQ_TRY(const Buffer floats, UploadFloats(gpu, queries, first, count));
+    TQ_TRY(const Buffer floats, gpu.MakeBuffer("queries", count * queries.cols * sizeof(float)));
+    TQ_CHECK(UploadFloats(gpu, queries, first, count, floats));
     TQ_TRY(QueryChunk chunk, prepare(floats, count, status));
     TQ_TRY(const std::optional<size_t> bad, status.FirstBad(gpu));
     if (bad) return NonFinite("queries", queries, first + *bad);
@@ -83,7 +95,6 @@ Result<void> PrepareByRuns(Gpu& gpu, const MatrixView<const float>& queries,
 
 Result<void> ScoreByRuns(Gpu& gpu, const QueryChunks& queries, const Segments& rows,
                          const MatrixView<float>& scores, const ScoreRun& score) {
-  std::vector<float> piece;
   size_t first_row = 0;
   for (const Segment& segment : rows.segments()) {
     if (segment.rows == 0) break;
@@ -93,15 +104,13 @@ Result<void> ScoreByRuns(Gpu& gpu, const QueryChunks& queries, const Segments& r
     for (const QueryChunk& chunk : queries.chunks) {
       for (size_t first = 0; first < chunk.queries; first += fitting) {
         const size_t count = std::min(fitting, chunk.queries - first);
-        piece.resize(count * segment.rows);
-        TQ_TRY(const Buffer on_device, gpu.MakeBuffer("scores", piece.size() * sizeof(float)));
+        const size_t row_bytes = segment.rows * sizeof(float);
+        TQ_TRY(const Buffer on_device, gpu.MakeBuffer("scores", count * row_bytes));
         TQ_CHECK(score(segment, chunk, first, count, on_device));
         TQ_CHECK(gpu.EndChunk());
-        TQ_CHECK(gpu.Read(on_device, 0, std::as_writable_bytes(std::span(piece))));
-        for (size_t q = 0; q < count; ++q) {
-          std::copy_n(piece.data() + q * segment.rows, segment.rows,
-                      scores.Row(chunk_query + first + q) + first_row);
-        }
+        TQ_CHECK(gpu.ReadRows(on_device, count, row_bytes,
+                              BytesAt(scores.Row(chunk_query + first) + first_row),
+                              scores.stride * sizeof(float)));
       }
       chunk_query += chunk.queries;
     }
@@ -112,19 +121,16 @@ Result<void> ScoreByRuns(Gpu& gpu, const QueryChunks& queries, const Segments& r
 
 Result<void> DecodeByRuns(Gpu& gpu, const Segments& rows, size_t rows_per_run,
                           const MatrixView<float>& out, const DecodeRun& decode) {
-  std::vector<float> piece;
   size_t first_row = 0;
   for (const Segment& segment : rows.segments()) {
     for (size_t lane = 0; lane < segment.rows; lane += rows_per_run) {
       const size_t count = std::min(rows_per_run, segment.rows - lane);
-      piece.resize(count * out.cols);
-      TQ_TRY(const Buffer on_device, gpu.MakeBuffer("decoded rows", piece.size() * sizeof(float)));
+      const size_t row_bytes = out.cols * sizeof(float);
+      TQ_TRY(const Buffer on_device, gpu.MakeBuffer("decoded rows", count * row_bytes));
       TQ_CHECK(decode(segment, lane, count, on_device));
       TQ_CHECK(gpu.EndChunk());
-      TQ_CHECK(gpu.Read(on_device, 0, std::as_writable_bytes(std::span(piece))));
-      for (size_t r = 0; r < count; ++r) {
-        std::copy_n(piece.data() + r * out.cols, out.cols, out.Row(first_row + r));
-      }
+      TQ_CHECK(gpu.ReadRows(on_device, count, row_bytes, BytesAt(out.Row(first_row)),
+                            out.stride * sizeof(float)));
       first_row += count;
     }
   }

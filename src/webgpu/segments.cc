@@ -6,6 +6,7 @@
 #include "src/base/failure.h"
 #include "src/base/try.h"
 #include "src/kernels/line_layout.h"
+#include "src/webgpu/shader_constants.h"
 
 namespace turboquant::webgpu {
 namespace {
@@ -27,7 +28,8 @@ size_t Segments::HeldBytes() const {
 Result<size_t> Segments::LargestSegment(const Gpu& gpu, const RowFormat& format) {
   const size_t block =
       std::max({format.block_bytes, kBlockRows * format.sign_words * 4, kBlockRows * kScoreBytes});
-  const size_t rows = gpu.limits().max_buffer_bytes / block * kBlockRows;
+  const size_t fitting = gpu.limits().max_buffer_bytes / block * kBlockRows;
+  const size_t rows = std::min<size_t>(fitting, size_t{gpu.limits().max_groups} * kThreads);
   if (rows > 0) return rows;
   return Fail(ErrorCode::kUnsupported, "16 rows need a buffer of ", block,
               " bytes, the device's limit is ", gpu.limits().max_buffer_bytes);

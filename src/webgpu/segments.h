@@ -40,7 +40,8 @@ class Segments {
   void Grow(Segment& segment, size_t count);
   void Truncate(size_t rows);
 
-  // Rows of the largest segment: what blocks, signs and four scores a row need fits a buffer.
+  // Rows of the largest segment: what blocks, signs and four scores a row need fits a buffer, and
+  // one dispatch has a thread for every row.
   // Errors: kUnsupported where not even a block does.
   [[nodiscard]] static Result<size_t> LargestSegment(const Gpu& gpu, const RowFormat& format);
 
@@ -54,6 +55,7 @@ class Segments {
 // multiplied by.
 struct QueryChunk {
   size_t queries = 0;
+  int digits_each = 1;
   Buffer digits;
   Buffer factors;
   Buffer projections;  // Prod only

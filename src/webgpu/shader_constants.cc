@@ -12,14 +12,31 @@
 namespace turboquant::webgpu {
 namespace {
 
-void AddRotation(const MseCore& core, Constants& constants) {
+constexpr size_t kCellsOfGroup = 1024;   // 16 for every thread, as a pass of rotate.wgsl takes them
+constexpr size_t kMostRows = 16;         // four threads a row
+constexpr size_t kMostBytes = 16 * 1024;  // what every WebGPU device has
+constexpr size_t kMostTableWords = 1100;  // 6 bits with all candidates
+
+// One word in 17 stays empty (rotate.wgsl).
+size_t CellWords(size_t cells) { return cells + CeilDivide(cells, 16); }
+
+size_t TableWords(const MseCore& core) {
+  const size_t candidates = static_cast<size_t>(core.encode_plan().candidates);
+  return (candidates + 1) << core.options().bits;
+}
+
+void AddRotation(const MseCore& core, const GroupShape& shape, Constants& constants) {
   const size_t dim = core.options().dim;
   const size_t power = std::bit_floor(dim);
+  const size_t cells = shape.rows * dim;
   constants.Word("kThreads", kThreads)
       .Word("kDim", dim)
       .Word("kPower", power)
       .Float("kInverseRoot", 1.0 / std::sqrt(static_cast<double>(power)))
-      .Word("kCellsPerThread", CeilDivide(dim, kThreads))
+      .Word("kRows", shape.rows)
+      .Word("kCells", cells)
+      .Word("kCellWords", CellWords(cells))
+      .Word("kCellsPerThread", CeilDivide(cells, kThreads))
       .Word("kMasksPerRound", power == dim ? dim : dim + power)
       .Word("kRounds", static_cast<uint64_t>(core.options().rotation_rounds));
 }
@@ -75,14 +92,42 @@ size_t BlockLines(const MseCore& core) {
                             CeilDivide(core.options().dim, 4));
 }
 
-Constants MseConstants(const MseCore& core) {
+size_t WorkgroupBytes(const MseCore& core, size_t sign_words, const GroupShape& shape) {
+  const size_t items = shape.rows * static_cast<size_t>(core.encode_plan().candidates);
+  const size_t partials = std::max<size_t>(items, kThreads);
+  constexpr size_t kFitBytes = 24;
+  constexpr size_t kRowBytes = 32;  // norm, gain, winner and the like
+  return 4 * CellWords(shape.rows * core.options().dim) + 8 * kThreads + 16 * partials +
+         kFitBytes * items + (kRowBytes + 4 * sign_words) * shape.rows +
+         (shape.codebook ? 4 * TableWords(core) : 4);
+}
+
+GroupShape ChooseGroupShape(const MseCore& core, size_t sign_words, size_t limit) {
+  limit = std::min(limit, kMostBytes);
+  GroupShape shape;
+  const auto fits = [&](const GroupShape& wanted) {
+    return WorkgroupBytes(core, sign_words, wanted) <= limit;
+  };
+  const bool small_table = TableWords(core) <= kMostTableWords;
+  shape.codebook = small_table && fits({1, true});
+  const size_t power = std::bit_floor(core.options().dim);
+  while (shape.rows < kMostRows && 2 * shape.rows * power <= kCellsOfGroup &&
+         fits({2 * shape.rows, shape.codebook})) {
+    shape.rows *= 2;
+  }
+  return shape;
+}
+
+Constants MseConstants(const MseCore& core, const GroupShape& shape) {
   const MseOptions& options = core.options();
   const double root_dim = std::sqrt(static_cast<double>(options.dim));
   const double tolerance = static_cast<double>(options.unit_norm_tolerance);
   Constants constants;
-  AddRotation(core, constants);
+  AddRotation(core, shape, constants);
   AddPacking(core, constants);
   constants.Word("kCandidates", static_cast<uint64_t>(core.encode_plan().candidates))
+      .Flag("kTableInGroup", shape.codebook)
+      .Word("kTableWords", shape.codebook ? TableWords(core) : 1)
       .Flag("kWideLevels", !core.score_plan().int8_levels)
       .Word("kScaleNorm", static_cast<uint64_t>(Scale::kNorm))
       .Word("kScaleMatched", static_cast<uint64_t>(Scale::kMatched))

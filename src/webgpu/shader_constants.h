@@ -28,8 +28,21 @@ class Constants {
   std::string text_;
 };
 
+// What a workgroup of the kernels that take whole rows holds in its memory.
+struct GroupShape {
+  size_t rows = 1;              // a power of two
+  bool codebook = false;        // its levels and thresholds too
+};
+
+// Bytes of the kernel that needs most.
+size_t WorkgroupBytes(const MseCore& core, size_t sign_words, const GroupShape& shape);
+
+// As many rows as keep all threads busy, and no more than leave room for several workgroups; one,
+// where not even that fits into `limit` bytes.
+GroupShape ChooseGroupShape(const MseCore& core, size_t sign_words, size_t limit);
+
 // Of every kernel of an MSE quantizer: its rotation, codebook, packing and scales.
-Constants MseConstants(const MseCore& core);
+Constants MseConstants(const MseCore& core, const GroupShape& shape);
 
 // Lines of 64 bytes of a block of 16 rows.
 size_t BlockLines(const MseCore& core);

@@ -1,4 +1,4 @@
-// The sums of all spans, over the weights' sum, rotated back once; one workgroup a query.
+// The sums of all spans, over the weights' sum, rotated back once; kRows queries a workgroup.
 
 struct Parameters {
   spans: u32,
@@ -11,20 +11,22 @@ struct Parameters {
 @group(0) @binding(3) var<storage, read> inverse_sums: array<f32>;
 @group(0) @binding(4) var<storage, read_write> outputs: array<u32>;  // float bits [queries × kDim]
 
-var<workgroup> cells: array<u32, kDim>;
+var<workgroup> cells: array<u32, kCellWords>;
 
 @compute @workgroup_size(kThreads)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let factor = inverse_sums[group.x] * kDecodeStep;
-  for (var j = lane; j < kDim; j += kThreads) {
+  let first_query = group.x * kRows;
+  let queries_here = min(kRows, parameters.queries - first_query);
+  for (var c = lane; c < queries_here * kDim; c += kThreads) {
+    let query = first_query + c / kDim;
     var sum = 0.0;
     for (var span = 0u; span < parameters.spans; span++) {
-      sum += sums[(span * parameters.queries + group.x) * 4u * kQuads + j];
+      sum += sums[(span * parameters.queries + query) * 4u * kQuads + c % kDim];
     }
-    cells[j] = bitcast<u32>(sum * factor);
+    set_cell(c, sum * (inverse_sums[query] * kDecodeStep));
   }
   rotate_back_rounds(lane, kRounds, 0u);
-  for (var j = lane; j < kDim; j += kThreads) {
-    outputs[group.x * kDim + j] = cells[j];
+  for (var c = lane; c < queries_here * kDim; c += kThreads) {
+    outputs[first_query * kDim + c] = cells[place(c)];
   }
 }

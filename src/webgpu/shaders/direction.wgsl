@@ -1,17 +1,24 @@
-// The row in `cells`, which must be finite, to its rotated direction, of length 1; zeros stay.
-fn rotate_direction(lane: u32, norm: Real) {
-  let exponent = prescale_exponent(norm);
-  prescale_cells(lane, exponent);
-  var inverse = 0.0;
-  if (norm.m != 0u) {
-    let one = Real(0x80000000u, -31);
-    inverse = bitcast<f32>(float_of_real(real_divide(one, Real(norm.m, norm.e - exponent))));
+// The rows in `cells`, which must be finite, to their rotated directions, of length 1; zeros stay.
+
+var<workgroup> inverse_norms: array<f32, kRows>;
+
+fn rotate_directions(lane: u32) {
+  prescale_cells(lane);
+  if (lane < kRows) {
+    let norm = norms[lane];
+    var inverse = 0.0;
+    if (norm.m != 0u) {
+      let scaled = Real(norm.m, norm.e - prescale_exponent(norm));
+      inverse = bitcast<f32>(float_of_real(real_divide(Real(0x80000000u, -31), scaled)));
+    }
+    inverse_norms[lane] = inverse;
   }
-  for (var j = lane; j < kDim; j += kThreads) {
-    cells[j] = bitcast<u32>(cell(j) * inverse);
+  workgroupBarrier();
+  for (var c = lane; c < kCells; c += kThreads) {
+    set_cell(c, cell(c) * inverse_norms[c / kDim]);
   }
   rotate_rounds(lane, kRounds, 0u);
-  for (var j = lane; j < kDim; j += kThreads) {
-    cells[j] = bitcast<u32>(cell(j) * kRotationFactor);
+  for (var c = lane; c < kCells; c += kThreads) {
+    set_cell(c, cell(c) * kRotationFactor);
   }
 }

@@ -1,4 +1,4 @@
-// Rows to packed codes and scales, one workgroup a row.
+// Rows to packed codes and scales, kRows rows a workgroup.
 
 struct Parameters {
   rows: u32,
@@ -17,7 +17,10 @@ struct Parameters {
 // beyond its type.
 @group(0) @binding(6) var<storage, read_write> status: array<atomic<u32>, 4>;
 
-const kSlices = kThreads / kCandidates;
+// An item is a row's grid coordinates under one candidate. Where items are fewer than lanes, several
+// lanes take slices of one.
+const kItems = kRows * kCandidates;
+const kSlices = max(kThreads / kItems, 1u);
 
 struct Fit {
   grid_level: Real,
@@ -25,37 +28,47 @@ struct Fit {
   cosine: Real,  // squared, up to the norm of the grid row; 0 where the inner product is not positive
 }
 
-var<workgroup> fits: array<Fit, kCandidates>;
-var<workgroup> winner: u32;
+var<workgroup> table: array<i32, kTableWords>;  // the codebook, where it is small enough
+var<workgroup> partials: array<vec4u, kItems * kSlices>;
+var<workgroup> fits: array<Fit, kItems>;
+var<workgroup> gains: array<f32, kRows>;
+var<workgroup> winners: array<u32, kRows>;
+
+fn table_at(i: u32) -> i32 {
+  if (kTableInGroup) {
+    return table[i];
+  }
+  return codebook[i];
+}
 
 // The number of thresholds below z.
 fn nearest_code(z: i32, candidate: u32) -> u32 {
   let first = (candidate + 1u) << kBits;
   var code = 0u;
   for (var step = 1u << (kBits - 1u); step > 0u; step /= 2u) {
-    code += select(0u, step, z > codebook[first + code + step - 1u]);
+    code += select(0u, step, z > table_at(first + code + step - 1u));
   }
   return code;
 }
 
-// The sums of one candidate over every kSlices-th coordinate.
-fn add_slice(lane: u32) {
-  let candidate = lane / kSlices;
+// The sums of an item over every kSlices-th coordinate.
+fn slice_sums(item: u32, slice: u32) -> vec4u {
+  let first = item / kCandidates * kDim;
   var grid_level = vec2u(0u);
   var level_level = vec2u(0u);
-  for (var j = lane % kSlices; j < kDim; j += kSlices) {
-    let z = bitcast<i32>(cells[j]);
-    let level = codebook[nearest_code(z, candidate)];
+  for (var j = slice; j < kDim; j += kSlices) {
+    let z = bitcast<i32>(cells[place(first + j)]);
+    let level = table_at(nearest_code(z, item % kCandidates));
     grid_level = add_wide(grid_level, widen(z * level));
     level_level = add_wide(level_level, widen(level * level));
   }
-  partials[lane] = vec4u(grid_level, level_level);
+  return vec4u(grid_level, level_level);
 }
 
-fn fit_of(candidate: u32) -> Fit {
+fn fit_of(item: u32) -> Fit {
   var grid_level = vec2u(0u);
   var level_level = vec2u(0u);
-  for (var i = candidate * kSlices; i < (candidate + 1u) * kSlices; i++) {
+  for (var i = item * kSlices; i < (item + 1u) * kSlices; i++) {
     grid_level = add_wide(grid_level, partials[i].xy);
     level_level = add_wide(level_level, partials[i].zw);
   }
@@ -69,12 +82,12 @@ fn fit_of(candidate: u32) -> Fit {
   return fit;
 }
 
-// The first candidate of the best cosine: short rows have candidates that are equally good.
-fn choose_winner() -> u32 {
-  var best = 0u;
-  for (var k = 1u; k < kCandidates; k++) {
-    if (real_clearly_above(fits[k].cosine, fits[best].cosine)) {
-      best = k;
+// The row's first item of the best cosine: short rows have candidates that are equally good.
+fn best_item(row: u32) -> u32 {
+  var best = row * kCandidates;
+  for (var item = best + 1u; item < (row + 1u) * kCandidates; item++) {
+    if (real_clearly_above(fits[item].cosine, fits[best].cosine)) {
+      best = item;
     }
   }
   return best;
@@ -95,6 +108,7 @@ fn scale_of(norm: Real, fit: Fit) -> Real {
   return real_divide(real_multiply(norm, inner), centroid_norm2);
 }
 
+// Where the batch's row, `row` of this run, is faulty, says so.
 fn store_scale(row: u32, norm: Real, fit: Fit) {
   let batch_row = parameters.first_row + row;
   if (kRequireUnitNorm && (real_above(kSmallestNorm, norm) || real_above(norm, kLargestNorm))) {
@@ -114,46 +128,74 @@ fn store_scale(row: u32, norm: Real, fit: Fit) {
   scales[parameters.first_lane + row] = bits;
 }
 
+// What takes a rotated, prescaled coordinate to the grid.
+fn gain_of(norm: Real) -> f32 {
+  if (norm.m == 0u) {
+    return 0.0;
+  }
+  let scaled = Real(norm.m, norm.e - prescale_exponent(norm));
+  return bitcast<f32>(float_of_real(real_divide(kGridGain, scaled)));
+}
+
+fn rotate_to_grid(lane: u32) {
+  prescale_cells(lane);
+  if (lane < kRows) {
+    gains[lane] = gain_of(norms[lane]);
+  }
+  rotate_rounds(lane, kRounds, 0u);
+  for (var c = lane; c < kCells; c += kThreads) {
+    let z = i32(round(clamp(cell(c) * gains[c / kDim], -32767.0, 32767.0)));
+    cells[place(c)] = bitcast<u32>(z);
+  }
+  workgroupBarrier();
+}
+
+fn fit_candidates(lane: u32) {
+  for (var i = lane; i < kItems * kSlices; i += kThreads) {
+    partials[i] = slice_sums(i / kSlices, i % kSlices);
+  }
+  workgroupBarrier();
+  for (var item = lane; item < kItems; item += kThreads) {
+    fits[item] = fit_of(item);
+  }
+  workgroupBarrier();
+}
+
 @compute @workgroup_size(kThreads)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let row = group.x;
-  for (var j = lane; j < kDim; j += kThreads) {
-    cells[j] = rows[row * kDim + j];
+  let first_row = group.x * kRows;
+  let rows_here = min(kRows, parameters.rows - first_row);
+  if (kTableInGroup) {
+    for (var i = lane; i < kTableWords; i += kThreads) {
+      table[i] = codebook[i];
+    }
   }
-  let norm = norm_of_cells(lane);
-  if (lane == 0u && atomicLoad(&largest_bits) >= 0x7f800000u) {
-    atomicMin(&status[0], parameters.first_row + row);
+  load_cells(lane, first_row * kDim, rows_here * kDim);
+  measure_norms(lane);
+  if (lane < rows_here && atomicLoad(&largest_bits[lane]) >= 0x7f800000u) {
+    atomicMin(&status[0], parameters.first_row + first_row + lane);
   }
-  let exponent = prescale_exponent(norm);
-  prescale_cells(lane, exponent);
-  rotate_rounds(lane, kRounds, 0u);
-
-  var gain = 0.0;
-  if (norm.m != 0u) {
-    gain = bitcast<f32>(float_of_real(real_divide(kGridGain, Real(norm.m, norm.e - exponent))));
-  }
-  for (var j = lane; j < kDim; j += kThreads) {
-    cells[j] = bitcast<u32>(i32(round(clamp(cell(j) * gain, -32767.0, 32767.0))));
-  }
-  workgroupBarrier();
-  add_slice(lane);
-  workgroupBarrier();
-  if (lane < kCandidates) {
-    fits[lane] = fit_of(lane);
+  rotate_to_grid(lane);
+  fit_candidates(lane);
+  if (lane < kRows) {
+    let item = best_item(lane);
+    winners[lane] = item % kCandidates;
+    if (lane < rows_here) {
+      store_scale(first_row + lane, norms[lane], fits[item]);
+    }
   }
   workgroupBarrier();
-  if (lane == 0u) {
-    winner = choose_winner();
-    store_scale(row, norm, fits[winner]);
+  for (var c = lane; c < kCells; c += kThreads) {
+    let row = c / kDim;
+    let code = nearest_code(bitcast<i32>(cells[place(c)]), winners[row]);
+    cells[place(c)] = select(code, 0u, norms[row].m == 0u);
   }
   workgroupBarrier();
-  for (var j = lane; j < kDim; j += kThreads) {
-    let code = nearest_code(bitcast<i32>(cells[j]), winner);
-    cells[j] = select(code, 0u, norm.m == 0u);
-  }
-  workgroupBarrier();
-  let first = first_word(parameters.first_lane + row);
-  for (var line = lane; line < kLines; line += kThreads) {
-    blocks[first + 16u * line] = packed_word(line);
+  for (var item = lane; item < kRows * kLines; item += kThreads) {
+    let row = item % kRows;
+    if (row < rows_here) {
+      let first = first_word(parameters.first_lane + first_row + row);
+      blocks[first + 16u * (item / kRows)] = packed_word(row, item / kRows);
+    }
   }
 }

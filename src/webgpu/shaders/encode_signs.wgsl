@@ -1,5 +1,5 @@
 // The residuals of rows whose codes are written, as signs of their sketch and norms relative to the
-// unit row; one workgroup a row.
+// unit row; kRows rows a workgroup.
 
 struct Parameters {
   rows: u32,
@@ -15,40 +15,48 @@ struct Parameters {
 @group(0) @binding(5) var<storage, read_write> signs: array<u32>;
 @group(0) @binding(6) var<storage, read_write> scales: array<u32>;  // float bits
 
-var<workgroup> sign_words: array<atomic<u32>, kSignWords>;
+var<workgroup> sign_words: array<atomic<u32>, kRows * kSignWords>;
 
-// Sign i is bit i of a little-endian stream, 1 = negative; zero counts as positive.
-fn emit(i: u32, z: f32) {
+// Sign i of a row is bit i of a little-endian stream, 1 = negative; zero counts as positive.
+fn emit(row: u32, i: u32, z: f32) {
   if (z < 0.0) {
-    atomicOr(&sign_words[i / 32u], 1u << (i % 32u));
+    atomicOr(&sign_words[row * kSignWords + i / 32u], 1u << (i % 32u));
+  }
+}
+
+// Cells of directions to what the codes of their rows miss.
+fn subtract_centroids(lane: u32, first_row: u32, rows_here: u32) {
+  for (var c = lane; c < rows_here * kDim; c += kThreads) {
+    let j = c % kDim;
+    let first = first_word(parameters.first_lane + first_row + c / kDim);
+    let code = extractBits(quad_codes(first, j / 4u), 8u * (j % 4u), 8u);
+    let residual = cell(c) - f32(codebook[code]) * kCentroidStep;
+    set_cell(c, select(residual, 0.0, norms[c / kDim].m == 0u));
   }
 }
 
 @compute @workgroup_size(kThreads)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let row = parameters.first_lane + group.x;
-  for (var j = lane; j < kDim; j += kThreads) {
-    cells[j] = rows[group.x * kDim + j];
-  }
-  for (var w = lane; w < kSignWords; w += kThreads) {
+  let first_row = group.x * kRows;
+  let rows_here = min(kRows, parameters.rows - first_row);
+  for (var w = lane; w < kRows * kSignWords; w += kThreads) {
     atomicStore(&sign_words[w], 0u);
   }
-  let norm = norm_of_cells(lane);
-  rotate_direction(lane, norm);
-  let first = first_word(row);
-  for (var j = lane; j < kDim; j += kThreads) {
-    let code = extractBits(quad_codes(first, j / 4u), 8u * (j % 4u), 8u);
-    let residual = cell(j) - f32(codebook[code]) * kCentroidStep;
-    cells[j] = bitcast<u32>(select(residual, 0.0, norm.m == 0u));
+  load_cells(lane, first_row * kDim, rows_here * kDim);
+  measure_norms(lane);
+  rotate_directions(lane);
+  subtract_centroids(lane, first_row, rows_here);
+  workgroupBarrier();
+  measure_norms(lane);
+  if (lane < rows_here) {
+    let bits = float_of_real(norms[lane]);
+    scales[parameters.norms_at + parameters.first_lane + first_row + lane] =
+        select(bits, half_of_float(bits), kHalfScales);
   }
-  let residual_norm = norm_of_cells(lane);
   project_cells(lane);
   workgroupBarrier();
-  for (var w = lane; w < kSignWords; w += kThreads) {
-    signs[(row / 16u * kSignWords + w) * 16u + row % 16u] = atomicLoad(&sign_words[w]);
-  }
-  if (lane == 0u) {
-    let bits = float_of_real(residual_norm);
-    scales[parameters.norms_at + row] = select(bits, half_of_float(bits), kHalfScales);
+  for (var w = lane; w < rows_here * kSignWords; w += kThreads) {
+    let row = parameters.first_lane + first_row + w / kSignWords;
+    signs[(row / 16u * kSignWords + w % kSignWords) * 16u + row % 16u] = atomicLoad(&sign_words[w]);
   }
 }

@@ -1,10 +1,24 @@
-// The norm of the row in `cells` (float bits), to 2^-31, from an exact sum of squares: coordinates
-// are taken as 31-bit integers under the largest one's exponent.
+// The norms of the kRows rows in `cells` (float bits), to 2^-31, from exact sums of squares:
+// coordinates are taken as 31-bit integers under the largest one's exponent.
 
-var<workgroup> cells: array<u32, kDim>;
-var<workgroup> partials: array<vec4u, kThreads>;
-var<workgroup> largest_bits: atomic<u32>;
-var<workgroup> shared_norm: Real;
+// Lanes that take a row's coordinates together.
+const kLanes = kThreads / kRows;
+
+var<workgroup> cells: array<u32, kCellWords>;
+var<workgroup> partial_squares: array<vec2u, kThreads>;
+var<workgroup> largest_bits: array<atomic<u32>, kRows>;
+var<workgroup> norms: array<Real, kRows>;
+
+// Words of `rows` (float bits) from first_word on to cells; what lies behind `count` becomes zero.
+fn load_cells(lane: u32, first_word: u32, count: u32) {
+  for (var c = lane; c < kCells; c += kThreads) {
+    var bits = 0u;
+    if (c < count) {
+      bits = rows[first_word + c];
+    }
+    cells[place(c)] = bits;
+  }
+}
 
 // The square of a coordinate on that grid, without its 16 low bits: all of a row fit 62 bits.
 fn square_on_grid(bits: u32, top: u32) -> vec2u {
@@ -34,35 +48,35 @@ fn norm_of_sum(sum: vec2u, top: u32) -> Real {
   return Real(root.m, select(root.e + i32(max(top >> 23u, 1u)) - 150 - room, 0, root.m == 0u));
 }
 
-// Called by the whole workgroup, whose cells hold the row; the same for all of it. A row that is
-// not finite has its largest bits above those of any float, and no norm.
-fn norm_of_cells(lane: u32) -> Real {
-  if (lane == 0u) {
-    atomicStore(&largest_bits, 0u);
+// Fills `norms`, of rows that the lanes wrote in any order. A row that is not finite has its largest
+// bits above those of any float, and no norm.
+fn measure_norms(lane: u32) {
+  let row = lane / kLanes;
+  if (lane < kRows) {
+    atomicStore(&largest_bits[lane], 0u);  // lavapipe does not zero it for every workgroup
   }
   workgroupBarrier();
   var own = 0u;
-  for (var j = lane; j < kDim; j += kThreads) {
-    own = max(own, cells[j] & 0x7fffffffu);
+  for (var j = lane % kLanes; j < kDim; j += kLanes) {
+    own = max(own, cells[place(row * kDim + j)] & 0x7fffffffu);
   }
-  atomicMax(&largest_bits, own);
+  atomicMax(&largest_bits[row], own);
   workgroupBarrier();
-  let top = atomicLoad(&largest_bits);
+  let top = atomicLoad(&largest_bits[row]);
   var sum = vec2u(0u);
-  for (var j = lane; j < kDim; j += kThreads) {
-    sum = add_wide(sum, square_on_grid(cells[j] & 0x7fffffffu, top));
+  for (var j = lane % kLanes; j < kDim; j += kLanes) {
+    sum = add_wide(sum, square_on_grid(cells[place(row * kDim + j)] & 0x7fffffffu, top));
   }
-  partials[lane] = vec4u(sum, 0u, 0u);
+  partial_squares[lane] = sum;
   workgroupBarrier();
-  if (lane == 0u) {
+  if (lane < kRows) {
     var all = vec2u(0u);
-    for (var i = 0u; i < kThreads; i++) {
-      all = add_wide(all, partials[i].xy);
+    for (var i = 0u; i < kLanes; i++) {
+      all = add_wide(all, partial_squares[lane * kLanes + i]);
     }
-    shared_norm = norm_of_sum(all, top);
+    norms[lane] = norm_of_sum(all, atomicLoad(&largest_bits[lane]));
   }
   workgroupBarrier();
-  return shared_norm;
 }
 
 // What a row is multiplied by before it is rotated, as an exponent: rows of extreme norm would
@@ -75,13 +89,16 @@ fn prescale_exponent(norm: Real) -> i32 {
   return clamp(exponent, -126, 126);
 }
 
-// cells · 2^-exponent, exact but for what becomes subnormal.
-fn prescale_cells(lane: u32, exponent: i32) {
+// Cells · 2^-exponent of their row, exact but for what becomes subnormal.
+fn prescale_cells(lane: u32) {
+  let row = lane / kLanes;
+  let exponent = prescale_exponent(norms[row]);
   if (exponent == 0) {
     return;
   }
-  for (var j = lane; j < kDim; j += kThreads) {
-    let real = real_of_float(cells[j] & 0x7fffffffu);
-    cells[j] = (cells[j] & 0x80000000u) | float_of_real(Real(real.m, real.e - exponent));
+  for (var j = lane % kLanes; j < kDim; j += kLanes) {
+    let at = place(row * kDim + j);
+    let real = real_of_float(cells[at] & 0x7fffffffu);
+    cells[at] = (cells[at] & 0x80000000u) | float_of_real(Real(real.m, real.e - exponent));
   }
 }

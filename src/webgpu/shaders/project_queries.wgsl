@@ -1,5 +1,5 @@
 // Queries for Prod: rotated directions, their projections times the estimator's constant, and norms;
-// one workgroup a query. Four queries stand side by side.
+// kRows queries a workgroup. Four queries stand side by side.
 
 struct Parameters {
   queries: u32,
@@ -13,31 +13,31 @@ struct Parameters {
 @group(0) @binding(5) var<storage, read_write> factors: array<u32>;      // float bits
 @group(0) @binding(6) var<storage, read_write> status: array<atomic<u32>, 4>;
 
-var<private> query: u32;
+var<private> first_query: u32;
 
-fn emit(i: u32, z: f32) {
-  projections[(query / 4u * 32u * kSignWords + i) * 4u + query % 4u] = z * kEstimator;
+fn emit(row: u32, i: u32, z: f32) {
+  let query = first_query + row;
+  if (query < parameters.queries) {
+    projections[(query / 4u * 32u * kSignWords + i) * 4u + query % 4u] = z * kEstimator;
+  }
 }
 
 @compute @workgroup_size(kThreads)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
-  if (group.x >= parameters.queries) {
-    return;
+  first_query = group.x * kRows;
+  let queries_here = min(kRows, parameters.queries - first_query);
+  load_cells(lane, first_query * kDim, queries_here * kDim);
+  measure_norms(lane);
+  if (lane < queries_here) {
+    if (atomicLoad(&largest_bits[lane]) >= 0x7f800000u) {
+      atomicMin(&status[0], first_query + lane);
+    }
+    factors[first_query + lane] = float_of_real(norms[lane]);
   }
-  query = group.x;
-  for (var j = lane; j < kDim; j += kThreads) {
-    cells[j] = rows[group.x * kDim + j];
-  }
-  let norm = norm_of_cells(lane);
-  if (lane == 0u && atomicLoad(&largest_bits) >= 0x7f800000u) {
-    atomicMin(&status[0], group.x);
-  }
-  rotate_direction(lane, norm);
-  for (var j = lane; j < kDim; j += kThreads) {
-    rotated[(group.x / 4u * 4u * kQuads + j) * 4u + group.x % 4u] = cell(j);
+  rotate_directions(lane);
+  for (var c = lane; c < queries_here * kDim; c += kThreads) {
+    let query = first_query + c / kDim;
+    rotated[(query / 4u * 4u * kQuads + c % kDim) * 4u + query % 4u] = cell(c);
   }
   project_cells(lane);
-  if (lane == 0u) {
-    factors[group.x] = float_of_real(norm);
-  }
 }

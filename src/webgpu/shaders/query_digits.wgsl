@@ -1,5 +1,6 @@
-// Queries rotated and rounded to integers of two 7-bit digits (or one), one workgroup a query. Four
-// queries stand side by side, so that one reader of codes serves them all.
+// Queries rotated and rounded to integers of two 7-bit digits (or one), kRows queries a workgroup: 128 ·
+// high + low, |low| <= 64. A word holds four coordinates; four queries stand side by side, so that one
+// reader of codes serves them all.
 
 struct Parameters {
   queries: u32,
@@ -9,11 +10,12 @@ struct Parameters {
 @group(0) @binding(0) var<uniform> parameters: Parameters;
 @group(0) @binding(1) var<storage, read> rows: array<u32>;  // float bits [queries × kDim]
 @group(0) @binding(2) var<storage, read> masks: array<u32>;
-@group(0) @binding(3) var<storage, read_write> digits: array<i32>;  // [tile × 4 kQuads × 4], zeroed
+@group(0) @binding(3) var<storage, read_write> digits: array<u32>;  // [tile × low, high × kQuads × 4], zeroed
 @group(0) @binding(4) var<storage, read_write> factors: array<u32>;  // float bits
 @group(0) @binding(5) var<storage, read_write> status: array<atomic<u32>, 4>;
 
-var<workgroup> largest_rotated: atomic<u32>;
+var<workgroup> largest_rotated: array<atomic<u32>, kRows>;
+var<workgroup> gains: array<f32, kRows>;
 
 // What an integer sum of levels times digits, times a row's scale, is multiplied by.
 fn factor_of(largest: u32, exponent: i32) -> u32 {
@@ -22,42 +24,63 @@ fn factor_of(largest: u32, exponent: i32) -> u32 {
   return float_of_real(Real(factor.m, factor.e + exponent));
 }
 
+// Takes the largest rotated coordinate to digit_max; 0 where all are.
+fn gain_of(largest: u32) -> f32 {
+  if (largest == 0u) {
+    return 0.0;
+  }
+  let bound = real_of_wide(vec2u(parameters.digit_max, 0u));
+  return bitcast<f32>(min(float_of_real(real_divide(bound, real_of_float(largest))), 0x7f7fffffu));
+}
+
+// Low and high digits of a quad of coordinates.
+fn digit_words(row: u32, quad: u32) -> vec2u {
+  let bound = f32(parameters.digit_max);
+  var words = vec2u(0u);
+  for (var i = 0u; i < min(4u, kDim - 4u * quad); i++) {
+    let x = cell(row * kDim + 4u * quad + i) * gains[row];
+    let value = i32(round(clamp(x, -bound, bound)));
+    let low = ((value + 64) & 127) - 64;
+    let both = vec2u(bitcast<u32>(low), bitcast<u32>((value - low) / 128));
+    words |= (both & vec2u(255u)) << vec2u(8u * i);
+  }
+  return words;
+}
+
 @compute @workgroup_size(kThreads)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let query = group.x;
-  if (lane == 0u) {
-    atomicStore(&largest_rotated, 0u);  // lavapipe does not zero it for every workgroup
+  let first_query = group.x * kRows;
+  let queries_here = min(kRows, parameters.queries - first_query);
+  if (lane < kRows) {
+    atomicStore(&largest_rotated[lane], 0u);  // lavapipe does not zero it for every workgroup
   }
-  for (var j = lane; j < kDim; j += kThreads) {
-    cells[j] = rows[query * kDim + j];
+  load_cells(lane, first_query * kDim, queries_here * kDim);
+  measure_norms(lane);
+  if (lane < queries_here && atomicLoad(&largest_bits[lane]) >= 0x7f800000u) {
+    atomicMin(&status[0], first_query + lane);
   }
-  let norm = norm_of_cells(lane);
-  if (lane == 0u && atomicLoad(&largest_bits) >= 0x7f800000u) {
-    atomicMin(&status[0], query);
-  }
-  let exponent = prescale_exponent(norm);
-  prescale_cells(lane, exponent);
+  prescale_cells(lane);
   rotate_rounds(lane, kRounds, 0u);
+  let own_row = lane / kLanes;
   var own = 0u;
-  for (var j = lane; j < kDim; j += kThreads) {
-    own = max(own, cells[j] & 0x7fffffffu);
+  for (var j = lane % kLanes; j < kDim; j += kLanes) {
+    own = max(own, cells[place(own_row * kDim + j)] & 0x7fffffffu);
   }
-  atomicMax(&largest_rotated, own);
+  atomicMax(&largest_rotated[own_row], own);
   workgroupBarrier();
-  let largest = atomicLoad(&largest_rotated);
-  var gain = 0.0;
-  var factor = 0u;
-  if (largest != 0u) {
-    let bound = real_of_wide(vec2u(parameters.digit_max, 0u));
-    gain = bitcast<f32>(min(float_of_real(real_divide(bound, real_of_float(largest))), 0x7f7fffffu));
-    factor = factor_of(largest, exponent);
+  if (lane < queries_here) {
+    let largest = atomicLoad(&largest_rotated[lane]);
+    gains[lane] = gain_of(largest);
+    factors[first_query + lane] =
+        select(factor_of(largest, prescale_exponent(norms[lane])), 0u, largest == 0u);
   }
-  let bound = f32(parameters.digit_max);
-  for (var j = lane; j < kDim; j += kThreads) {
-    let digit = i32(round(clamp(cell(j) * gain, -bound, bound)));
-    digits[(query / 4u * 4u * kQuads + j) * 4u + query % 4u] = digit;
-  }
-  if (lane == 0u) {
-    factors[query] = factor;
+  workgroupBarrier();
+  for (var item = lane; item < queries_here * kQuads; item += kThreads) {
+    let row = item / kQuads;
+    let query = first_query + row;
+    let words = digit_words(row, item % kQuads);
+    let at = (query / 4u * 2u * kQuads + item % kQuads) * 4u + query % 4u;
+    digits[at] = words.x;
+    digits[at + 4u * kQuads] = words.y;
   }
 }

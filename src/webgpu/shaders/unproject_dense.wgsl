@@ -1,13 +1,14 @@
 // A sketch by a matrix, Gaussian or orthogonal, whose transpose [kDim × kSketchRows] stands in
 // `masks` from kSketchTable on as float bits.
 
-// cells = Sᵀ signs, by sign_of(i).
+// Cells = Sᵀ signs of their rows, by sign_of(row, i).
 fn unproject_signs(lane: u32) {
-  for (var j = lane; j < kDim; j += kThreads) {
+  for (var c = lane; c < kCells; c += kThreads) {
     var sum = 0.0;
     for (var i = 0u; i < kSketchRows; i++) {
-      sum += sign_of(i) * bitcast<f32>(masks[kSketchTable + j * kSketchRows + i]);
+      let coefficient = bitcast<f32>(masks[kSketchTable + c % kDim * kSketchRows + i]);
+      sum += sign_of(c / kDim, i) * coefficient;
     }
-    cells[j] = bitcast<u32>(sum);
+    set_cell(c, sum);
   }
 }
