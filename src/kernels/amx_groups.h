@@ -7,10 +7,6 @@
 namespace turboquant::kernels {
 namespace {
 
-// Below so many rows of digits the kernels of AVX-512 are faster: a tile product takes its 16
-// cycles whatever it is given.
-constexpr size_t kLeastRows = 4;
-
 // Most chunks of a column: 1024 coordinates.
 constexpr size_t kMostChunks = 16;
 
@@ -26,7 +22,6 @@ struct DigitRows {
   size_t queries;
 
   size_t digits() const { return low == nullptr ? 1 : 2; }
-  size_t Count() const { return queries * digits(); }
   // That share a tile.
   size_t group() const { return std::min(queries, kTileRows / digits()); }
 };

@@ -22,13 +22,20 @@ void ScoreInTiles(const ScorePlan& plan, const BlocksView& blocks, const RowScal
   MultiplyGroups<kBits>(plan, KeyColumns(plan, blocks), rows, finish);
 }
 
+// A tile product takes its 16 cycles whatever it is given, and the kernel of AVX-512 half its time
+// where there is one digit (docs/decisions/0010).
+bool TilesPay(const ScorePlan& plan, const DigitRows& rows) {
+  const bool one_digit = rows.digits() == 1 && plan.bits < 8;
+  return rows.queries >= (one_digit ? kTileRows : 4);
+}
+
 void ScoreKeys(const ScorePlan& plan, const BlocksView& blocks, const RowScales& scales,
                const QueryDigits& queries, float* scores, size_t score_stride) {
   const DigitRows rows = {reinterpret_cast<const uint8_t*>(queries.high),
                           reinterpret_cast<const uint8_t*>(queries.low), queries.stride,
                           PaddedDim(plan.dim), queries.queries};
   const bool pays = plan.int8_levels && blocks.count > 0 && plan.dim <= kMostChunks * kChunkDepth &&
-                    rows.Count() >= kLeastRows;
+                    TilesPay(plan, rows);
   const bool done =
       pays && WithByteLevels(plan.bits, [&]<int kBits>() {
         ScoreInTiles<kBits>(plan, blocks, scales, rows, queries.factors, scores, score_stride);

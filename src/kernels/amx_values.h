@@ -25,12 +25,15 @@ void AccumulateInTiles(const ScorePlan& plan, const BlocksView& blocks, const Di
   MultiplyGroups<kBits>(plan, ValueColumns(plan, blocks), rows, finish);
 }
 
+// Weights have two digits: with fewer queries a tile is not half full.
+constexpr size_t kLeastQueries = 8;
+
 void AccumulateValues(const ScorePlan& plan, const BlocksView& blocks, const WeightDigits& weights,
                       size_t queries, const float* keep, const float* gain,
                       const QueryRows<float>& sums) {
   const DigitRows rows = {weights.high, weights.low, kBlockTokens, blocks.count * kValueBlockRows,
                           queries};
-  const bool pays = plan.int8_levels && blocks.count > 0 && rows.Count() >= kLeastRows;
+  const bool pays = plan.int8_levels && blocks.count > 0 && queries >= kLeastQueries;
   const bool done = pays && WithByteLevels(plan.bits, [&]<int kBits>() {
                       AccumulateInTiles<kBits>(plan, blocks, rows, keep, gain, sums);
                     });

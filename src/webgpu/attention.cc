@@ -53,41 +53,40 @@ class AttendRun {
   Result<void> Attend(const QueryChunk& chunk, size_t first, size_t count, float* outputs,
                       size_t stride) {
     const size_t tokens = keys_.rows.size();
-    TQ_TRY(const Buffer weights, gpu_.MakeBuffer("weights", count * tokens * sizeof(float)));
-    TQ_TRY(const Buffer inverse_sums, gpu_.MakeBuffer("sums of weights", count * sizeof(float)));
-    TQ_CHECK(Score(chunk, first, count, weights));
-    TQ_CHECK(keys_.quantizer.kernels().Softmax(gpu_, weights, count, tokens, scale_, inverse_sums));
-    return Sum(weights, inverse_sums, count, outputs, stride);
+    TQ_TRY(const Buffer scores, gpu_.MakeBuffer("scores", count * tokens * sizeof(float)));
+    TQ_CHECK(Score(chunk, first, count, scores));
+    return Sum(scores, count, outputs, stride);
   }
 
  private:
-  Result<void> Score(const QueryChunk& chunk, size_t first, size_t count, const Buffer& weights) {
+  Result<void> Score(const QueryChunk& chunk, size_t first, size_t count, const Buffer& scores) {
     size_t token = 0;
     for (const Segment& segment : keys_.rows.segments().segments()) {
-      TQ_CHECK(keys_.quantizer.kernels().Score(gpu_, segment, chunk, first, count, weights,
+      TQ_CHECK(keys_.quantizer.kernels().Score(gpu_, segment, chunk, first, count, scores,
                                                keys_.rows.size(), token));
       token += segment.rows;
     }
     return {};
   }
 
-  Result<void> Sum(const Buffer& weights, const Buffer& inverse_sums, size_t count, float* outputs,
-                   size_t stride) {
+  Result<void> Sum(const Buffer& scores, size_t count, float* outputs, size_t stride) {
     const webgpu::MseKernels& kernels = values_.quantizer.kernels();
     const size_t dim = values_.rows.dim();
-    const size_t spans = SpansOf(values_);
+    const size_t span_count = SpansOf(values_);
+    const size_t places = span_count * count;
     TQ_TRY(const Buffer sums,
-           gpu_.MakeBuffer("weighted sums", spans * count * RoundUp(dim, 4) * sizeof(float)));
+           gpu_.MakeBuffer("weighted sums", places * RoundUp(dim, 4) * sizeof(float)));
+    TQ_TRY(const Buffer spans, gpu_.MakeBuffer("sums of weights", places * 2 * sizeof(float)));
     size_t token = 0;
     size_t span = 0;
     for (const Segment& segment : values_.rows.segments().segments()) {
-      TQ_CHECK(kernels.SumValues(gpu_, segment, weights, {values_.rows.size(), token, span, count},
-                                 sums));
+      TQ_CHECK(kernels.SumValues(gpu_, segment, scores,
+                                 {values_.rows.size(), token, span, count, scale_}, sums, spans));
       token += segment.rows;
       span += CeilDivide(segment.rows, webgpu::kSpanRows);
     }
     TQ_TRY(const Buffer on_device, gpu_.MakeBuffer("outputs", count * dim * sizeof(float)));
-    TQ_CHECK(kernels.FinishOutputs(gpu_, sums, inverse_sums, spans, count, on_device));
+    TQ_CHECK(kernels.FinishOutputs(gpu_, sums, spans, span_count, count, on_device));
     TQ_CHECK(gpu_.EndChunk());
     return gpu_.ReadRows(on_device, count, dim * sizeof(float),
                          reinterpret_cast<std::byte*>(outputs), stride * sizeof(float));

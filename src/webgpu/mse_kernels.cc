@@ -19,6 +19,9 @@ namespace {
 uint32_t Words(size_t count) { return static_cast<uint32_t>(count); }
 
 constexpr size_t kQueriesOfThread = 8;  // score_keys.wgsl
+// Enough for any GPU; with more rows than they have threads a thread takes several, and the tables
+// of levels are filled once for them.
+constexpr uint32_t kScoreGroups = 8192;
 
 // The digits of four queries, a low and a high byte for every coordinate.
 size_t TileBytes(const MseCore& core) { return 4 * 2 * RoundUp(core.options().dim, 4); }
@@ -57,9 +60,8 @@ Result<void> MseKernels::UploadTables(Gpu& gpu) {
   const kernels::EncodePlan& plan = core_.encode_plan();
   const size_t codes = size_t{1} << core_.options().bits;
   std::vector<int32_t> codebook(plan.levels, plan.levels + codes);
-  for (int k = 0; k < plan.candidates; ++k) {
-    const int16_t* thresholds = plan.thresholds + k * 256;
-    codebook.insert(codebook.end(), thresholds, thresholds + codes);
+  for (size_t t = 0; t < codes; ++t) {
+    for (int k = 0; k < plan.candidates; ++k) codebook.push_back(plan.thresholds[k * 256 + t]);
   }
   TQ_TRY(codebook_, gpu.MakeBuffer("codebook", std::as_bytes(std::span(codebook))));
   return {};
@@ -79,7 +81,6 @@ void MseKernels::WriteShaders() {
   decode_ = {"decode_rows", source({kReal, kRotate, kCodes, kDecodeRows})};
   prepare_ = {"query_digits", source({kReal, kNormSquared, kRotate, kQueryDigits})};
   score_ = {"score_keys", source({kReal, kCodes, kScoreKeys})};
-  softmax_ = {"attention_weights", source({kReal, kAttentionWeights})};
   sum_values_ = {"weighted_sum", source({kReal, kCodes, kWeightedSum})};
   outputs_ = {"attention_output", source({kReal, kRotate, kAttentionOutput})};
 }
@@ -120,28 +121,26 @@ Result<void> MseKernels::Score(Gpu& gpu, const Segment& rows, const QueryChunk& 
       {Words(rows.rows), Words(queries), Words(first_query), Words(stride), Words(first_score),
        static_cast<uint32_t>(chunk.digits_each)},
       {&codebook_, &rows.blocks, &rows.scales, &chunk.digits, &chunk.factors, &scores},
-      Words(CeilDivide(rows.rows, kThreads)), Words(CeilDivide(queries, kQueriesOfThread)));
+      std::min(Words(CeilDivide(rows.rows, kThreads)), kScoreGroups),
+      Words(CeilDivide(queries, kQueriesOfThread)));
 }
 
-Result<void> MseKernels::Softmax(Gpu& gpu, const Buffer& weights, size_t queries, size_t tokens,
-                                 float scale, const Buffer& inverse_sums) const {
-  return gpu.Run(softmax_, {Words(tokens), std::bit_cast<uint32_t>(scale)},
-                 {&weights, &inverse_sums}, Words(queries));
-}
-
-Result<void> MseKernels::SumValues(Gpu& gpu, const Segment& rows, const Buffer& weights,
-                                   const SpanPlace& place, const Buffer& sums) const {
+Result<void> MseKernels::SumValues(Gpu& gpu, const Segment& rows, const Buffer& scores,
+                                   const SpanPlace& place, const Buffer& sums,
+                                   const Buffer& spans) const {
   return gpu.Run(sum_values_,
                  {Words(rows.rows), Words(place.tokens), Words(place.first_token),
-                  Words(place.first_span), Words(place.queries)},
-                 {&codebook_, &rows.blocks, &rows.scales, &weights, &sums},
+                  Words(place.first_span), Words(place.queries),
+                  std::bit_cast<uint32_t>(place.scale)},
+                 {&codebook_, &rows.blocks, &rows.scales, &scores, &sums, &spans},
                  Words(CeilDivide(rows.rows, kSpanRows)), Words(place.queries));
 }
 
-Result<void> MseKernels::FinishOutputs(Gpu& gpu, const Buffer& sums, const Buffer& inverse_sums,
-                                       size_t spans, size_t queries, const Buffer& outputs) const {
-  return gpu.Run(outputs_, {Words(spans), Words(queries)},
-                 {&masks_, &sums, &inverse_sums, &outputs}, GroupsOf(queries));
+Result<void> MseKernels::FinishOutputs(Gpu& gpu, const Buffer& sums, const Buffer& spans,
+                                       size_t span_count, size_t queries,
+                                       const Buffer& outputs) const {
+  return gpu.Run(outputs_, {Words(span_count), Words(queries)},
+                 {&masks_, &sums, &spans, &outputs}, GroupsOf(queries));
 }
 
 Error MseKernels::RowError(const RowsView& rows, size_t row) const {

@@ -97,20 +97,21 @@ class MseKernels {
                                    size_t first_query, size_t queries, const Buffer& scores,
                                    size_t stride, size_t first_score) const;
 
-  // Attention: scores [queries × tokens] to the numerators of their softmax, and 1 / their sums;
-  // sums of a segment's values [spans × queries × padded dim]; those to outputs [queries × dim].
-  [[nodiscard]] Result<void> Softmax(Gpu& gpu, const Buffer& weights, size_t queries, size_t tokens,
-                                     float scale, const Buffer& inverse_sums) const;
+  // Attention: scores [queries × tokens] and a segment's values to sums [spans × queries × padded
+  // dim] and what of the softmax belongs to them, two floats a span and query; those to outputs
+  // [queries × dim].
   struct SpanPlace {
-    size_t tokens;  // of a query's weights
+    size_t tokens;  // of a query's scores
     size_t first_token;
     size_t first_span;
     size_t queries;
+    float scale;  // of the logits
   };
-  [[nodiscard]] Result<void> SumValues(Gpu& gpu, const Segment& rows, const Buffer& weights,
-                                       const SpanPlace& place, const Buffer& sums) const;
-  [[nodiscard]] Result<void> FinishOutputs(Gpu& gpu, const Buffer& sums, const Buffer& inverse_sums,
-                                           size_t spans, size_t queries,
+  [[nodiscard]] Result<void> SumValues(Gpu& gpu, const Segment& rows, const Buffer& scores,
+                                       const SpanPlace& place, const Buffer& sums,
+                                       const Buffer& spans) const;
+  [[nodiscard]] Result<void> FinishOutputs(Gpu& gpu, const Buffer& sums, const Buffer& spans,
+                                           size_t span_count, size_t queries,
                                            const Buffer& outputs) const;
 
   // Queries of one chunk: a multiple of four.
@@ -136,7 +137,6 @@ class MseKernels {
   Shader decode_;
   Shader prepare_;
   Shader score_;
-  Shader softmax_;
   Shader sum_values_;
   Shader outputs_;
 };

@@ -24,7 +24,6 @@ extern const std::string_view kEncodeRows;
 extern const std::string_view kDecodeRows;
 extern const std::string_view kQueryDigits;
 extern const std::string_view kScoreKeys;
-extern const std::string_view kAttentionWeights;
 extern const std::string_view kWeightedSum;
 extern const std::string_view kAttentionOutput;
 extern const std::string_view kEncodeSigns;

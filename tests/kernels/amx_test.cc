@@ -157,16 +157,19 @@ TEST_P(AmxKernelsTest, ScoresOfManyBlocksAndQueriesEqualReference) {
   }
 }
 
-TEST_P(AmxKernelsTest, TilesAreUsedFromFourRowsOfDigitsOnAndReleased) {
-  for (const size_t queries : {1u, 2u, 3u, 4u, 8u, 9u}) {
+// Four queries of two digits, or of one at 8 bits; a tile full of them of one digit otherwise.
+TEST_P(AmxKernelsTest, TilesAreUsedWhereTheyPayAndReleased) {
+  for (const size_t queries : {1u, 2u, 3u, 4u, 8u, 9u, 15u, 16u, 17u}) {
     for (const bool two : {true, false}) {
-      const Problem problem(128, 4, 6, queries);
-      const size_t rows = queries * (two ? 2 : 1);
-      const size_t groups = rows < 4 ? 0 : (rows + 15) / 16;
-      if (counted()) {
-        EXPECT_EQ(Products(problem, two), groups * 6 * 2) << queries << " " << two;
+      for (const int bits : {4, 8}) {
+        const Problem problem(128, bits, 6, queries);
+        const size_t rows = queries * (two ? 2 : 1);
+        const size_t groups = queries < (two || bits == 8 ? 4 : 16) ? 0 : (rows + 15) / 16;
+        if (counted()) {
+          EXPECT_EQ(Products(problem, two), groups * 6 * 2) << queries << " " << two << " " << bits;
+        }
+        EXPECT_FALSE(TileUnit::OfThisThread().in_use());
       }
-      EXPECT_FALSE(TileUnit::OfThisThread().in_use());
     }
   }
 }

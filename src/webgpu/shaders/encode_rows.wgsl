@@ -9,7 +9,8 @@ struct Parameters {
 @group(0) @binding(0) var<uniform> parameters: Parameters;
 @group(0) @binding(1) var<storage, read> rows: array<u32>;  // float bits [rows × kDim]
 @group(0) @binding(2) var<storage, read> masks: array<u32>;
-// 2^kBits levels, then as many thresholds for each candidate.
+// 2^kBits levels; then threshold t of candidate k at t · kCandidates + k, so that the lanes of a row's
+// candidates meet different banks.
 @group(0) @binding(3) var<storage, read> codebook: array<i32>;
 @group(0) @binding(4) var<storage, read_write> blocks: array<u32>;
 @group(0) @binding(5) var<storage, read_write> scales: array<u32>;  // float bits
@@ -43,24 +44,34 @@ fn table_at(i: u32) -> i32 {
 
 // The number of thresholds below z.
 fn nearest_code(z: i32, candidate: u32) -> u32 {
-  let first = (candidate + 1u) << kBits;
+  let first = kCodes + candidate;
   var code = 0u;
   for (var step = 1u << (kBits - 1u); step > 0u; step /= 2u) {
-    code += select(0u, step, z > table_at(first + code + step - 1u));
+    code += select(0u, step, z > table_at(first + (code + step - 1u) * kCandidates));
   }
   return code;
 }
+
+// Coordinates of an item whose products with levels fit 32 bits together: 32767 · 127 · 512 < 2^31,
+// 32767 · 8192 · 8 too.
+const kSpan = select(512u, 8u, kWideLevels) * kSlices;
 
 // The sums of an item over every kSlices-th coordinate.
 fn slice_sums(item: u32, slice: u32) -> vec4u {
   let first = item / kCandidates * kDim;
   var grid_level = vec2u(0u);
   var level_level = vec2u(0u);
-  for (var j = slice; j < kDim; j += kSlices) {
-    let z = bitcast<i32>(cells[place(first + j)]);
-    let level = table_at(nearest_code(z, item % kCandidates));
-    grid_level = add_wide(grid_level, widen(z * level));
-    level_level = add_wide(level_level, widen(level * level));
+  for (var span = slice; span < kDim; span += kSpan) {
+    var grid_sum = 0;
+    var level_sum = 0;
+    for (var j = span; j < min(span + kSpan, kDim); j += kSlices) {
+      let z = bitcast<i32>(cells[place(first + j)]);
+      let level = table_at(nearest_code(z, item % kCandidates));
+      grid_sum += z * level;
+      level_sum += level * level;
+    }
+    grid_level = add_wide(grid_level, widen(grid_sum));
+    level_level = add_wide(level_level, widen(level_sum));
   }
   return vec4u(grid_level, level_level);
 }
