@@ -114,14 +114,12 @@ void EncodeResident(benchmark::State& state) {
     webgpu::Segments encoded(kernels->format());
     TQ_TRY(webgpu::Segment* const segment, encoded.Room(gpu, rows));
     TQ_TRY(const webgpu::RowStatus status, webgpu::RowStatus::Make(gpu));
-    return TimeRuns(state, gpu, status.buffer(), [&] {
-      return kernels->Encode(gpu, floats, 0, rows, *segment, status);
-    });
+    return TimeRuns(state, gpu, status.buffer(),
+                    [&] { return kernels->Encode(gpu, floats, 0, rows, *segment, status); });
   });
   if (!done) return SkipFailed(state, done.error());
   Label(state, *device);
-  ReportRows(state, rows * kRunsPerWait, 1,
-             kDim * sizeof(float) + CodeBytes(state.range(0)) + 4.0);
+  ReportRows(state, rows * kRunsPerWait, 1, kDim * sizeof(float) + CodeBytes(state.range(0)) + 4.0);
 }
 
 // Args: bits, rows, queries.

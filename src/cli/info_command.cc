@@ -24,7 +24,7 @@ Result<void> RunInfo(const InfoOptions& options, std::ostream& out) {
   facts.Add("backends", backends);
   facts.Add("auto_backend", machine.best_target);
   const Result<Backend> amx = ResolveBackend(Backend::kAmx);
-  facts.Add("amx", amx ? "here; taken by name only" : amx.error().message);
+  facts.Add("amx", amx ? "here" : amx.error().message);
   AddWebGpu(facts);
   facts.Add("encode_methods", std::vector<std::string>{"mse", "prod", "qjl", "polar"});
   std::vector<std::string> methods;

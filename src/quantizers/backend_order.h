@@ -8,9 +8,7 @@
 
 namespace turboquant {
 
-// kAuto takes the first that is there: the fastest, as measured. Where kAmx is, kAvx512 is too; it
-// stands behind it, so that it is taken by name only, until a host with AMX has shown that it is
-// faster (docs/decisions/0010). Then it moves to the front.
+// kAuto takes the first that is there: the fastest, as measured (docs/decisions/0010 for kAmx).
 inline constexpr std::array kBackendOrder = {Backend::kAmx, Backend::kAvx512, Backend::kAvx2,
                                              Backend::kNeon, Backend::kScalar};
 

@@ -19,9 +19,6 @@ namespace {
 uint32_t Words(size_t count) { return static_cast<uint32_t>(count); }
 
 constexpr size_t kQueriesOfThread = 8;  // score_keys.wgsl
-// Enough for any GPU; with more rows than they have threads a thread takes several, and the tables
-// of levels are filled once for them.
-constexpr uint32_t kScoreGroups = 8192;
 
 // The digits of four queries, a low and a high byte for every coordinate.
 size_t TileBytes(const MseCore& core) { return 4 * 2 * RoundUp(core.options().dim, 4); }
@@ -48,7 +45,8 @@ Result<std::shared_ptr<const MseKernels>> MseKernels::Make(Gpu& gpu, MseCore cor
   TQ_CHECK(Segments::LargestSegment(gpu, format));
   if (kernels->queries_per_chunk_ == 0) {
     return Fail(ErrorCode::kUnsupported, "four queries need a buffer of ",
-                4 * kernels->core_.options().dim * sizeof(float), " bytes, the device's limit is ", gpu.limits().max_buffer_bytes);
+                4 * kernels->core_.options().dim * sizeof(float), " bytes, the device's limit is ",
+                gpu.limits().max_buffer_bytes);
   }
   TQ_CHECK(kernels->UploadTables(gpu));
   kernels->WriteShaders();
@@ -116,31 +114,30 @@ Result<QueryChunk> MseKernels::Prepare(Gpu& gpu, const Buffer& floats, size_t qu
 Result<void> MseKernels::Score(Gpu& gpu, const Segment& rows, const QueryChunk& chunk,
                                size_t first_query, size_t queries, const Buffer& scores,
                                size_t stride, size_t first_score) const {
-  return gpu.Run(
-      score_,
-      {Words(rows.rows), Words(queries), Words(first_query), Words(stride), Words(first_score),
-       static_cast<uint32_t>(chunk.digits_each)},
-      {&codebook_, &rows.blocks, &rows.scales, &chunk.digits, &chunk.factors, &scores},
-      std::min(Words(CeilDivide(rows.rows, kThreads)), kScoreGroups),
-      Words(CeilDivide(queries, kQueriesOfThread)));
+  return gpu.Run(score_,
+                 {Words(rows.rows), Words(queries), Words(first_query), Words(stride),
+                  Words(first_score), static_cast<uint32_t>(chunk.digits_each)},
+                 {&codebook_, &rows.blocks, &rows.scales, &chunk.digits, &chunk.factors, &scores},
+                 Words(CeilDivide(rows.rows, kThreads)),
+                 Words(CeilDivide(queries, kQueriesOfThread)));
 }
 
 Result<void> MseKernels::SumValues(Gpu& gpu, const Segment& rows, const Buffer& scores,
                                    const SpanPlace& place, const Buffer& sums,
                                    const Buffer& spans) const {
-  return gpu.Run(sum_values_,
-                 {Words(rows.rows), Words(place.tokens), Words(place.first_token),
-                  Words(place.first_span), Words(place.queries),
-                  std::bit_cast<uint32_t>(place.scale)},
-                 {&codebook_, &rows.blocks, &rows.scales, &scores, &sums, &spans},
-                 Words(CeilDivide(rows.rows, kSpanRows)), Words(place.queries));
+  return gpu.Run(
+      sum_values_,
+      {Words(rows.rows), Words(place.tokens), Words(place.first_token), Words(place.first_span),
+       Words(place.queries), std::bit_cast<uint32_t>(place.scale)},
+      {&codebook_, &rows.blocks, &rows.scales, &scores, &sums, &spans},
+      Words(CeilDivide(rows.rows, kSpanRows)), Words(place.queries));
 }
 
 Result<void> MseKernels::FinishOutputs(Gpu& gpu, const Buffer& sums, const Buffer& spans,
                                        size_t span_count, size_t queries,
                                        const Buffer& outputs) const {
-  return gpu.Run(outputs_, {Words(span_count), Words(queries)},
-                 {&masks_, &sums, &spans, &outputs}, GroupsOf(queries));
+  return gpu.Run(outputs_, {Words(span_count), Words(queries)}, {&masks_, &sums, &spans, &outputs},
+                 GroupsOf(queries));
 }
 
 Error MseKernels::RowError(const RowsView& rows, size_t row) const {

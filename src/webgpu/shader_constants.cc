@@ -12,8 +12,8 @@
 namespace turboquant::webgpu {
 namespace {
 
-constexpr size_t kCellsOfGroup = 1024;   // 16 for every thread, as a pass of rotate.wgsl takes them
-constexpr size_t kMostRows = 16;         // four threads a row
+constexpr size_t kCellsOfGroup = 1024;  // 16 for every thread, as a pass of rotate.wgsl takes them
+constexpr size_t kMostRows = 16;        // four threads a row
 constexpr size_t kMostBytes = 16 * 1024;  // what every WebGPU device has
 constexpr size_t kMostTableWords = 1100;  // 6 bits with all candidates
 

@@ -30,8 +30,8 @@ class Constants {
 
 // What a workgroup of the kernels that take whole rows holds in its memory.
 struct GroupShape {
-  size_t rows = 1;              // a power of two
-  bool codebook = false;        // its levels and thresholds too
+  size_t rows = 1;        // a power of two
+  bool codebook = false;  // its levels and thresholds too
 };
 
 // Bytes of the kernel that needs most.

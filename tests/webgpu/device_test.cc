@@ -4,13 +4,18 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <bit>
 #include <fstream>
 #include <numeric>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "src/quantizers/mse_core.h"
 #include "src/webgpu/gpu.h"
+#include "src/webgpu/segments.h"
+#include "src/webgpu/shader_constants.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/no_vulkan_driver.h"
 #include "tests/support/temporary_folder.h"
@@ -105,6 +110,53 @@ TEST_F(WebGpuDeviceTest, KernelsRunAndBuffersAreGivenBack) {
   ASSERT_TRUE(ran) << ran.error().message;
   for (uint32_t i = 0; i < 999; ++i) EXPECT_EQ(doubled[i], 2 * i + 7);
   EXPECT_EQ(doubled[999], 999u);
+  EXPECT_EQ(device().HeldBytes(), 0u);
+}
+
+// A dispatch has a thread for every row, and so many groups of threads only.
+TEST_F(WebGpuDeviceTest, ASegmentHasNoMoreRowsThanADispatchHasThreads) {
+  const webgpu::Gpu& gpu = *device().gpu();
+  const auto rows = webgpu::Segments::LargestSegment(gpu, {.block_bytes = 16});
+  ASSERT_TRUE(rows) << rows.error().message;
+  EXPECT_LE(*rows, size_t{gpu.limits().max_groups} * webgpu::kThreads);
+  EXPECT_GE(*rows, 4096u);
+}
+
+// Every workgroup's rows fit what any WebGPU device has, unless one row alone does not.
+TEST(GroupShapeTest, FitsTheMemoryOfAWorkgroup) {
+  constexpr size_t kLimit = 16384;
+  for (const size_t dim : {2u, 20u, 64u, 80u, 127u, 128u, 256u, 1023u, 1024u, 2049u, 4100u}) {
+    for (int bits = 1; bits <= 8; ++bits) {
+      const auto core = MseCore::Create({.dim = dim, .bits = bits});
+      ASSERT_TRUE(core) << core.error().message;
+      const webgpu::GroupShape shape = webgpu::ChooseGroupShape(*core, 4, kLimit);
+      const size_t bytes = webgpu::WorkgroupBytes(*core, 4, shape);
+      EXPECT_TRUE(bytes <= kLimit || (shape.rows == 1 && !shape.codebook)) << dim << " " << bits;
+      EXPECT_TRUE(std::has_single_bit(shape.rows));
+      EXPECT_TRUE(dim != 128 || bits >= 6 || shape.rows == 8) << bits;
+    }
+  }
+}
+
+TEST_F(WebGpuDeviceTest, WhatIsSentArrivesWhole) {
+  webgpu::Gpu& gpu = *device().gpu();
+  std::vector<uint32_t> words(50000);
+  const Result<void> done = gpu.Guarded([&]() -> Result<void> {
+    TQ_TRY(const webgpu::Buffer buffer, gpu.MakeBuffer("words", words.size() * 4));
+    // More often than there is staging memory, and growing.
+    for (uint32_t round = 1; round <= 5; ++round) {
+      const size_t bytes = words.size() / 5 * round * 4;
+      TQ_CHECK(gpu.Upload(buffer, bytes, [&](std::span<std::byte> to) {
+        const std::vector<uint32_t> sent(to.size() / 4, round);
+        std::ranges::copy(std::as_bytes(std::span(sent)), to.begin());
+      }));
+      std::ranges::fill(words, 0);
+      TQ_CHECK(gpu.Read(buffer, 0, std::as_writable_bytes(std::span(words))));
+      EXPECT_EQ(static_cast<size_t>(std::ranges::count(words, round)), bytes / 4);
+    }
+    return {};
+  });
+  ASSERT_TRUE(done) << done.error().message;
   EXPECT_EQ(device().HeldBytes(), 0u);
 }
 

@@ -85,12 +85,12 @@ void ExpectEqualButForRounding(const Differences& found) {
 }
 
 // The dims of the kernels' tests; the widths take turns. A driver in software takes most of a
-// second to compile an encoder, so all dims, and all widths of each, are for long runs.
+// second to compile an encoder, so all widths of each are for long runs.
 TEST_F(WebGpuMseTest, CodesAreTheCpusAtEveryDim) {
-  const std::vector<size_t> some = {2,  3,  5,  8,   17,  31,  33,   48,
-                                    64, 65, 97, 127, 160, 257, 1536, 4100};
-  const std::vector<size_t> others = {4,   7,   9,   15,  16,  32,  47,  63,   80,   96,   112,
-                                      128, 129, 192, 255, 256, 384, 576, 1023, 1024, 2048, 2049};
+  const std::vector<size_t> dims = {2,   3,   4,    5,    7,    8,    9,    15,  16,  17,
+                                    31,  32,  33,   47,   48,   63,   64,   65,  80,  96,
+                                    97,  112, 127,  128,  129,  160,  192,  255, 256, 257,
+                                    384, 576, 1023, 1024, 1536, 2048, 2049, 4100};
   Differences all;
   int next_bits = 1;
   const auto encode = [&](size_t dim, int turns) {
@@ -100,11 +100,8 @@ TEST_F(WebGpuMseTest, CodesAreTheCpusAtEveryDim) {
       next_bits = next_bits % 8 + 1;
     }
   };
-  for (const size_t dim : some) {
-    if (!kSanitized || dim % 16 == 1) encode(dim, LongTests() ? 8 : 1);
-  }
-  if (LongTests()) {
-    for (const size_t dim : others) encode(dim, 8);
+  for (const size_t dim : dims) {
+    if (!kSanitized || dim % 32 == 1) encode(dim, LongTests() ? 8 : 1);
   }
   ExpectEqualButForRounding(all);
 }
@@ -294,6 +291,25 @@ TEST_F(WebGpuMseTest, BatchesBeyondTheBuffersAreSplit) {
                         ErrorCode::kUnsupported, "4096"));
   EXPECT_TRUE(FailsWith(WebGpuMseQuantizer::Create(*small, {.dim = 384, .bits = 8}),
                         ErrorCode::kUnsupported, "4096"));
+}
+
+TEST_F(WebGpuMseTest, OutputsGoToRowsOfAnyStride) {
+  const auto gpu = WebGpuMseQuantizer::Create(device(), {.dim = 20, .bits = 4});
+  ASSERT_TRUE(gpu) << gpu.error().message;
+  const auto encoded = gpu->Encode(NormalRows(21, 20, 6).view());
+  const auto queries = gpu->Prepare(NormalRows(3, 20, 7).view());
+  Rows decoded(21, 20), scores(3, 21);
+  ASSERT_TRUE(gpu->Decode(*encoded, decoded.view()));
+  ASSERT_TRUE(gpu->Score(*queries, *encoded, scores.view()));
+  std::vector<float> apart(21 * 25, 7.0f), scores_apart(3 * 30, 7.0f);
+  ASSERT_TRUE(gpu->Decode(*encoded, {apart.data(), 21, 20, 25}));
+  ASSERT_TRUE(gpu->Score(*queries, *encoded, {scores_apart.data(), 3, 21, 30}));
+  for (size_t i = 0; i < apart.size(); ++i) {
+    EXPECT_EQ(apart[i], i % 25 < 20 ? decoded[i / 25][i % 25] : 7.0f) << i;
+  }
+  for (size_t i = 0; i < scores_apart.size(); ++i) {
+    EXPECT_EQ(scores_apart[i], i % 30 < 21 ? scores[i / 30][i % 30] : 7.0f) << i;
+  }
 }
 
 TEST_F(WebGpuMseTest, AMillionRows) {

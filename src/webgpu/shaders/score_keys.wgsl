@@ -1,4 +1,4 @@
-// Scores of packed rows, a thread for every row at a time, for eight queries at once. Integer sums are exact, so a
+// Scores of packed rows, one thread a row, for eight queries at once. Integer sums are exact, so a
 // score is the CPU's: (float(sum) · factor) · scale.
 
 struct Parameters {
@@ -85,8 +85,16 @@ fn add_quad(codes: u32, quad: u32) {
   }
 }
 
-fn score_row(row: u32, first_query: u32) {
+@compute @workgroup_size(kThreads)
+fn main(@builtin(global_invocation_id) id: vec3u, @builtin(local_invocation_index) lane: u32) {
+  fill_levels(lane);
+  let row = id.x;
+  if (row >= parameters.rows) {
+    return;
+  }
   let first = first_word(row);
+  first_digits = (parameters.first_query / 4u + 2u * id.y) * 2u * kQuads;
+  tiles = select(1u, 2u, 8u * id.y + 4u < parameters.queries);
   var sums: array<vec2u, 8>;
   for (var span = 0u; span < kQuads; span += kSpanQuads) {
     low_sums = array<vec4i, 2>();
@@ -102,21 +110,10 @@ fn score_row(row: u32, first_query: u32) {
     }
   }
   for (var q = 0u; q < 4u * tiles; q++) {
-    let query = first_query + q;
+    let query = 8u * id.y + q;
     if (query < parameters.queries) {
       let score = float_of_wide(sums[q]) * factors[parameters.first_query + query] * scales[row];
       scores[query * parameters.stride + parameters.first_score + row] = score;
     }
-  }
-}
-
-@compute @workgroup_size(kThreads)
-fn main(@builtin(global_invocation_id) id: vec3u, @builtin(local_invocation_index) lane: u32,
-        @builtin(num_workgroups) groups: vec3u) {
-  fill_levels(lane);
-  first_digits = (parameters.first_query / 4u + 2u * id.y) * 2u * kQuads;
-  tiles = select(1u, 2u, 8u * id.y + 4u < parameters.queries);
-  for (var row = id.x; row < parameters.rows; row += kThreads * groups.x) {
-    score_row(row, 8u * id.y);
   }
 }
