@@ -27,7 +27,8 @@ namespace turboquant::webgpu {
   apply(DeviceCreateShaderModule) apply(DeviceCreateComputePipeline) \
   apply(DeviceCreateBindGroup) apply(DeviceCreateCommandEncoder) apply(QueueRelease) \
   apply(QueueWriteBuffer) apply(QueueSubmitForIndex) apply(BufferRelease) apply(BufferMapAsync) \
-  apply(BufferGetConstMappedRange) apply(BufferGetMappedRange) apply(BufferUnmap) apply(ShaderModuleRelease) \
+  apply(BufferGetConstMappedRange) apply(BufferGetMappedRange) apply(BufferUnmap) \
+  apply(ShaderModuleRelease) \
   apply(ComputePipelineRelease) apply(ComputePipelineGetBindGroupLayout) \
   apply(BindGroupLayoutRelease) apply(BindGroupRelease) apply(CommandEncoderRelease) \
   apply(CommandEncoderBeginComputePass) apply(CommandEncoderCopyBufferToBuffer) \

@@ -16,9 +16,9 @@
 namespace turboquant::webgpu {
 namespace {
 
-uint32_t Words(size_t count) { return static_cast<uint32_t>(count); }
-
 constexpr size_t kQueriesOfThread = 8;  // score_keys.wgsl
+
+uint32_t Words(size_t count) { return static_cast<uint32_t>(count); }
 
 // The digits of four queries, a low and a high byte for every coordinate.
 size_t TileBytes(const MseCore& core) { return 4 * 2 * RoundUp(core.options().dim, 4); }

@@ -22,12 +22,13 @@ std::byte* BytesAt(float* first) { return reinterpret_cast<std::byte*>(first); }
 Result<void> UploadFloats(Gpu& gpu, const RowsView& rows, size_t first_row, size_t count,
                           const Buffer& into) {
   const size_t dim = rows.cols();
+  const bool dense = rows.type() == RowType::kF32 && rows.stride() == dim;
+  std::vector<float> row(dense ? 0 : dim);  // here: nothing may be thrown while memory is mapped
   return gpu.Upload(into, count * dim * sizeof(float), [&](std::span<std::byte> to) {
-    if (rows.type() == RowType::kF32 && rows.stride() == dim) {
+    if (dense) {
       std::memcpy(to.data(), static_cast<const float*>(rows.data()) + first_row * dim, to.size());
       return;
     }
-    std::vector<float> row(dim);
     for (size_t r = 0; r < count; ++r) {
       ReadRow(rows, first_row + r, row.data());
       std::memcpy(to.data() + r * dim * sizeof(float), row.data(), dim * sizeof(float));

@@ -30,7 +30,7 @@ const kSplits = max(kThreads / kQuads, 1u);
 var<workgroup> levels: array<f32, kCodes>;
 var<workgroup> weights: array<f32, kSpanRows>;  // numerators, times the rows' scales
 var<workgroup> partials: array<f32, kThreads>;
-var<workgroup> partial_sums: array<vec4f, kSplits * kQuads>;
+var<workgroup> partial_sums: array<vec4f, select(1u, kSplits * kQuads, kSplits > 1u)>;
 
 fn largest_of_all(lane: u32, own: f32) -> f32 {
   partials[lane] = own;
@@ -93,15 +93,21 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   let first = group.x * kSpanRows;
   let count = min(kSpanRows, parameters.rows - first);
   let span = weigh(lane, group.y, first, count);
-  for (var i = lane; i < kSplits * kQuads; i += kThreads) {
-    partial_sums[i] = sum_of_rows(i % kQuads, first, i / kQuads, count);
+  if (kSplits > 1u) {
+    for (var i = lane; i < kSplits * kQuads; i += kThreads) {
+      partial_sums[i] = sum_of_rows(i % kQuads, first, i / kQuads, count);
+    }
+    workgroupBarrier();
   }
-  workgroupBarrier();
   let place = (parameters.first_span + group.x) * parameters.queries + group.y;
   for (var quad = lane; quad < kQuads; quad += kThreads) {
-    var sum = partial_sums[quad];
-    for (var split = 1u; split < kSplits; split++) {
-      sum += partial_sums[split * kQuads + quad];
+    var sum = vec4f(0.0);
+    if (kSplits > 1u) {
+      for (var split = 0u; split < kSplits; split++) {
+        sum += partial_sums[split * kQuads + quad];
+      }
+    } else {
+      sum = sum_of_rows(quad, first, 0u, count);
     }
     sums[place * kQuads + quad] = sum;
   }
