@@ -22,7 +22,6 @@
 #include "src/kernels/line_layout.h"
 #include "src/kernels/pack_row.h"
 #include "src/kernels/scratch.h"
-#include "src/kernels/table_codes.h"
 #include "src/kernels/with_bits.h"
 
 #ifdef TURBOQUANT_AVX512_BUILT

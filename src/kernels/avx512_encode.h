@@ -4,6 +4,7 @@
 #define TURBOQUANT_SRC_KERNELS_AVX512_ENCODE_H_
 
 #include "src/kernels/avx512_rotate.h"
+#include "src/kernels/avx512_wide_codes.h"
 
 namespace turboquant::kernels {
 namespace {
@@ -60,10 +61,6 @@ TQ_INLINE __m512i CodeOf(__m512i half, __m512i z, __m512i index) {
   return _mm512_mask_add_epi16(below, positive, half, index);
 }
 
-TQ_INLINE __mmask32 LanesBelow(size_t count) {
-  return count >= 32 ? ~__mmask32{0} : static_cast<__mmask32>((uint32_t{1} << count) - 1);
-}
-
 TQ_INLINE __m512i PositiveLevels(const EncodePlan& plan) {
   alignas(64) int16_t levels[32] = {};
   assert(plan.codes <= 64);
@@ -107,11 +104,7 @@ void CandidateCodes(const EncodePlan& plan, int candidate, const int16_t* grid, 
 }
 
 RowSums Codes(const EncodePlan& plan, const int16_t* grid, uint8_t* codes) {
-  const size_t dim = plan.rotation.dim;
-  if (plan.cells == nullptr) {
-    std::fill(codes + dim, codes + RoundUp(dim, 32), uint8_t{0});
-    return TableSearchCodes(plan, grid, codes);
-  }
+  if (plan.cells == nullptr) return WideRowCodes(plan, grid, codes);
   int best = 0;
   RowSums best_sums = CandidateSums(plan, 0, grid);
   double best_cosine = SquaredCosine(best_sums);
@@ -136,7 +129,7 @@ TQ_INLINE void OrLine(const uint8_t* codes, const ValuePiece& piece, uint8_t* li
   _mm512_storeu_si512(line, _mm512_or_si512(_mm512_loadu_si512(line), word));
 }
 
-// One row of a codebook whose codes have one run. codes: RoundUp(dim, 32) bytes, zero behind dim.
+// codes: RoundUp(dim, 32) bytes, zero behind dim.
 template <int kBits>
 void PackRow(const PackedBlocks& into, size_t lane, const uint8_t* codes) {
   if (!into.values) {
@@ -168,13 +161,7 @@ void EncodeLongRows(const EncodePlan& plan, const float* rows, size_t stride, si
     Rotate(plan.rotation, coordinates.data());
     ToGrid(coordinates.data(), dim, gains[r], grid.data());
     sums[r] = Codes(plan, grid.data(), codes.data());
-    WithBits(into.bits, [&]<int kBits>() {
-      if constexpr (FirstRunBits(kBits) == kBits) {
-        PackRow<kBits>(into, first_lane + r, codes.data());
-      } else {
-        reference::PackCodes(into, first_lane + r, 1, codes.data());
-      }
-    });
+    WithBits(into.bits, [&]<int kBits>() { PackRow<kBits>(into, first_lane + r, codes.data()); });
   }
 }
 

@@ -1,5 +1,6 @@
-// encode_rows on AVX-512 for rows of 32, 64, 128 or 256 coordinates and codebooks with cells: a row
-// stays in registers from the rotation to its codes. Private to avx512.cc, behind avx512_encode.h.
+// encode_rows on AVX-512 for rows of 32, 64, 128 or 256 coordinates: a row stays in registers from
+// the rotation to its codes where the codebook has cells, and to the grid with 5 to 8 bits. Private
+// to avx512.cc, behind avx512_encode.h.
 #ifndef TURBOQUANT_SRC_KERNELS_AVX512_SHORT_ROWS_H_
 #define TURBOQUANT_SRC_KERNELS_AVX512_SHORT_ROWS_H_
 
@@ -198,15 +199,51 @@ TQ_INLINE void EncodeTogether(const EncodePlan& plan, const float* rows, size_t 
   for (size_t r = 0; r < kRows; ++r) PackRow<kBits>(into, lane + r, codes[r]);
 }
 
+// The same with 5 to 8 bits.
+template <size_t kVectors, int kBits, size_t kRows>
+TQ_INLINE void EncodeWideTogether(const EncodePlan& plan, const float* rows, size_t stride,
+                                  const float* gains, const PackedBlocks& into, size_t lane,
+                                  const WideBook<kBits>& book, RowSums* sums) {
+  GridRow<kVectors> row[kRows];
+  RotateToGrid<2 * kVectors, kRows>(plan.rotation, rows, stride, gains, row);
+  alignas(64) int16_t grid[kRows][32 * kVectors];
+  alignas(64) uint8_t codes[32 * kVectors];
+#pragma GCC unroll 2
+  for (size_t r = 0; r < kRows; ++r) {
+#pragma GCC unroll 8
+    for (size_t i = 0; i < kVectors; ++i) _mm512_store_si512(grid[r] + 32 * i, row[r].z[i]);
+  }
+  for (size_t r = 0; r < kRows; ++r) {
+    sums[r] = WideSearch<kBits>(plan, book, 32 * kVectors, grid[r], codes);
+    PackRow<kBits>(into, lane + r, codes);
+  }
+}
+
+// What all rows of a call share.
+template <int kBits>
+TQ_INLINE auto SharedTables(const EncodePlan& plan) {
+  if constexpr (kBits > 4) {
+    return WideBook<kBits>(plan);
+  } else {
+    return PositiveLevels(plan);
+  }
+}
+
 template <size_t kVectors, int kBits>
 void EncodeShortRows(const EncodePlan& plan, const float* rows, size_t stride, size_t count,
                      const float* gains, const PackedBlocks& into, size_t first_lane,
                      RowSums* sums) {
-  const __m512i levels = PositiveLevels(plan);
+  const auto tables = SharedTables<kBits>(plan);
   for (size_t r = 0; r < count; ++r) {
     const auto encode = [&]<size_t kRows>() {
-      EncodeTogether<kVectors, kBits, kRows>(plan, rows + r * stride, stride, gains + r, into,
-                                             first_lane + r, levels, sums + r);
+      const float* row = rows + r * stride;
+      if constexpr (kBits > 4) {
+        EncodeWideTogether<kVectors, kBits, kRows>(plan, row, stride, gains + r, into,
+                                                   first_lane + r, tables, sums + r);
+      } else {
+        EncodeTogether<kVectors, kBits, kRows>(plan, row, stride, gains + r, into, first_lane + r,
+                                               tables, sums + r);
+      }
     };
     if (gains[r] == 0.0f) {
       sums[r] = {0, 0};
@@ -223,15 +260,13 @@ void EncodeShortRows(const EncodePlan& plan, const float* rows, size_t stride, s
 bool EncodedShortRows(const EncodePlan& plan, const float* rows, size_t stride, size_t count,
                       const float* gains, const PackedBlocks& into, size_t first_lane,
                       RowSums* sums) {
-  if (plan.cells == nullptr || (plan.candidates != 1 && plan.candidates != kCandidates)) {
-    return false;
-  }
+  if (plan.bits <= 4 && plan.cells == nullptr) return false;
+  if (plan.candidates != 1 && plan.candidates != kCandidates) return false;
   const auto encode = [&]<size_t kVectors>() {
-    return WithBits(into.bits, [&]<int kBits>() {
-      if constexpr (kBits <= 4)
-        EncodeShortRows<kVectors, kBits>(plan, rows, stride, count, gains, into, first_lane, sums);
-      return kBits <= 4;
+    WithBits(into.bits, [&]<int kBits>() {
+      EncodeShortRows<kVectors, kBits>(plan, rows, stride, count, gains, into, first_lane, sums);
     });
+    return true;
   };
   switch (plan.rotation.dim) {
     case 32:

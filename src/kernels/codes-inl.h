@@ -45,7 +45,7 @@ HWY_INLINE void TakeLine(const uint8_t* line, const ValuePiece& piece, uint8_t* 
   }
 }
 
-// One row of a codebook whose codes have one run. codes: RoundUp(dim, 32) bytes, zero behind dim.
+// codes: RoundUp(dim, 32) bytes, zero behind dim.
 template <int kBits>
 inline void PackRow(const PackedBlocks& into, size_t lane, const uint8_t* codes) {
   if (!into.values) {
@@ -64,6 +64,7 @@ inline void PackRow(const PackedBlocks& into, size_t lane, const uint8_t* codes)
 
 template <int kBits>
 inline void UnpackRow(const PackedBlocks& from, size_t lane, uint8_t* codes) {
+  std::memset(codes, 0, RoundUp(from.dim, 32));
   if (!from.values) {
     return UnpackKeyRow<kBits>(from.blocks + lane / kKeyBlockRows * KeyBlockBytes(from.dim, kBits) +
                                    4 * (lane % kKeyBlockRows),
@@ -71,7 +72,6 @@ inline void UnpackRow(const PackedBlocks& from, size_t lane, uint8_t* codes) {
   }
   const ValuePieces pieces = PiecesOfValueRow(kBits, lane % kValueBlockRows);
   const uint8_t* group = from.blocks + lane / kValueBlockRows * ValueBlockBytes(from.dim, kBits);
-  std::memset(codes, 0, RoundUp(from.dim, kLanes));
   for (size_t j = 0; j < from.dim; j += kLanes, group += ValueGroupBytes(kBits)) {
     for (size_t p = 0; p < pieces.count; ++p) {
       TakeLine(group + pieces.piece[p].offset, pieces.piece[p], codes + j);
@@ -106,12 +106,8 @@ inline void PackCodesFixed(const PackedBlocks& into, size_t first_lane, size_t c
       r += rows;
       continue;
     }
-    if constexpr (FirstRunBits(kBits) == kBits) {
-      std::copy_n(row, dim, padded.data());
-      PackRow<kBits>(into, lane, padded.data());
-    } else {
-      reference::PackCodes(into, lane, 1, row);
-    }
+    std::copy_n(row, dim, padded.data());
+    PackRow<kBits>(into, lane, padded.data());
     ++r;
   }
 }
@@ -136,12 +132,8 @@ inline void UnpackCodesFixed(const PackedBlocks& from, size_t first_lane, size_t
       r += rows;
       continue;
     }
-    if constexpr (FirstRunBits(kBits) == kBits) {
-      UnpackRow<kBits>(from, lane, padded.data());
-      std::copy_n(padded.data(), dim, row);
-    } else {
-      reference::UnpackCodes(from, lane, 1, row);
-    }
+    UnpackRow<kBits>(from, lane, padded.data());
+    std::copy_n(padded.data(), dim, row);
     ++r;
   }
 }

@@ -15,14 +15,12 @@
 #include "src/kernels/rotate-inl.h"
 #include "src/kernels/scratch.h"
 #include "src/kernels/simd-inl.h"
-#include "src/kernels/table_codes.h"
+#include "src/kernels/table_codes-inl.h"
 #include "src/kernels/with_bits.h"
 
 #if TURBOQUANT_SIMD_TARGET
 HWY_BEFORE_NAMESPACE();
 namespace turboquant::kernels::HWY_NAMESPACE {
-
-inline constexpr size_t kShorts = 2 * kFloats;  // lanes of an int16 vector
 
 // Rotated coordinates to the grid; reads and writes whole vectors, zero behind dim.
 inline void ToGrid(float* coordinates, size_t dim, float gain, int16_t* grid) {
@@ -150,8 +148,6 @@ inline RowSums Codes(const EncodePlan& plan, const int16_t* grid, uint8_t* codes
         break;
     }
   }
-  const size_t dim = plan.rotation.dim;
-  std::fill(codes + dim, codes + RoundUp(dim, 32), uint8_t{0});
   return TableSearchCodes(plan, grid, codes);
 }
 
@@ -197,13 +193,8 @@ inline void EncodeRows(const EncodePlan& plan, const float* rows, size_t stride,
     Rotate(plan.rotation, coordinates.data());
     ToGrid(coordinates.data(), dim, gains[r], grid.data());
     sums[r] = Codes(plan, grid.data(), codes.data());
-    WithBits(into.bits, [&]<int kBits>() HWY_ATTR {
-      if constexpr (FirstRunBits(kBits) == kBits) {
-        PackRow<kBits>(into, first_lane + r, codes.data());
-      } else {
-        reference::PackCodes(into, first_lane + r, 1, codes.data());
-      }
-    });
+    WithBits(into.bits,
+             [&]<int kBits>() HWY_ATTR { PackRow<kBits>(into, first_lane + r, codes.data()); });
   }
 }
 

@@ -59,9 +59,10 @@ struct EncodePlan {
   int candidates;  // 1: as it is; 16: scale search
   int codes;       // size of the codebook, <= 2^bits
   // thresholds[k * 256 + i]: with candidate k, code = #{i : z > thresholds[k * 256 + i]},
-  // i < codes - 1. Scaling by the candidate is folded into them (see ScaledThreshold).
+  // i < codes - 1, ascending; 32767 behind. Scaling by the candidate is folded into them (see
+  // ScaledThreshold).
   const int16_t* thresholds;
-  const int16_t* levels;  // 256, zero behind the last
+  const int16_t* levels;  // 256, within +-kMaxLevel, zero behind the last
   // Even powers of two of codes, odd-symmetric levels within int8, and thresholds with
   // T[codes - 2 - i] == -T[i] - 1 and 0 in the middle: |z| decides.
   bool symmetric;
@@ -72,13 +73,17 @@ struct EncodePlan {
   // first_codes[k * 1024 + ((z + 2^15) >> 6)]: the code of the lowest z of the cell. Null where
   // NeedsFirstCodes is false.
   const uint8_t* first_codes;
+  int cell_thresholds;  // the most thresholds in one of those cells
 };
+
+// Centroids are within 8 sigma, levels steps of 1/1024 sigma or more.
+inline constexpr int kMaxLevel = 8192;
 
 inline constexpr int kFirstCodes = 1024;
 inline constexpr int kFirstCodeShift = 6;
 
-// Fills first_codes (candidates × 1024) from plan.thresholds.
-void MakeFirstCodes(const EncodePlan& plan, uint8_t* first_codes);
+// Fills first_codes (candidates × 1024) from plan.thresholds; returns cell_thresholds.
+int MakeFirstCodes(const EncodePlan& plan, uint8_t* first_codes);
 
 inline constexpr int kCells = 32;
 inline constexpr int kCellShift = 9;
@@ -86,11 +91,8 @@ inline constexpr int kCellShift = 9;
 // Fills cells (candidates × 64) from plan.thresholds; false where some cell has two thresholds.
 bool MakeCells(const EncodePlan& plan, int16_t* cells);
 
-// Whether some kernel finds this plan's codes by first_codes (table_codes.h): AVX2 and NEON do
-// above 4 bits and without symmetry, AVX-512 does without cells, which only symmetric plans have.
-inline bool NeedsFirstCodes(const EncodePlan& plan) {
-  return plan.cells == nullptr || plan.bits > 4;
-}
+// Whether AVX2 and NEON find this plan's codes by first_codes (table_codes-inl.h).
+inline bool NeedsFirstCodes(const EncodePlan& plan) { return !plan.symmetric || plan.bits > 4; }
 
 // Threshold t on the grid under candidate q: (z·q + 2^13) >> 14 > t  <=>  z > result. Saturated to
 // int16.

@@ -61,12 +61,14 @@ struct ValuePiece {
 };
 
 struct ValuePieces {
-  ValuePiece piece[2];
+  ValuePiece piece[3];
   size_t count;
 };
 
-// Of row `row` of a block whose codes have one run.
-constexpr ValuePieces PiecesOfValueRow(int bits, size_t row) {
+namespace layout_internal {
+
+// Of row `row` in one run.
+constexpr ValuePieces PiecesInRun(int bits, size_t row) {
   const size_t quad = row / 4;
   const int byte = 8 * static_cast<int>(row % 4);
   if (bits != 3) {
@@ -84,8 +86,6 @@ constexpr ValuePieces PiecesOfValueRow(int bits, size_t row) {
            {triple + 2 * kLineBytes, 1, 2, byte + position}},
           2};
 }
-
-namespace layout_internal {
 
 inline unsigned GetRunCode(const uint8_t* run, size_t run_bits, size_t quad, size_t byte) {
   if (run_bits != 3) {
@@ -119,6 +119,21 @@ inline void OrRunCode(uint8_t* run, size_t run_bits, size_t quad, size_t byte, u
 }
 
 }  // namespace layout_internal
+
+// Of row `row` of a block.
+constexpr ValuePieces PiecesOfValueRow(int bits, size_t row) {
+  const int first = static_cast<int>(FirstRunBits(static_cast<size_t>(bits)));
+  ValuePieces pieces = layout_internal::PiecesInRun(first, row);
+  if (bits == first) return pieces;
+  const ValuePieces second = layout_internal::PiecesInRun(bits - first, row);
+  for (size_t p = 0; p < second.count; ++p) {
+    ValuePiece piece = second.piece[p];
+    piece.offset += kLineBytes * RunLines(static_cast<size_t>(first), kValueBlockRows / 4);
+    piece.right += first;
+    pieces.piece[pieces.count++] = piece;
+  }
+  return pieces;
+}
 
 // Code at (quad, byte of the line) of lines that hold `quads` quads of b-bit codes.
 inline unsigned GetCode(const uint8_t* lines, size_t bits, size_t quads, size_t quad, size_t byte) {

@@ -42,60 +42,66 @@ inline uint64_t FoldQuads(uint64_t word, int bits) { return word | word >> (32 -
 
 }  // namespace pack_row_internal
 
-// codes: RoundUp(dim, 32) bytes, zero behind dim. lane: the row's four bytes in line 0 of its
-// block.
-template <int kBits>
-inline void PackKeyRow(const uint8_t* codes, size_t dim, uint8_t* lane) {
-  using namespace pack_row_internal;
-  if constexpr (kBits == 4) {
-    for (size_t j = 0; j < dim; j += 8, lane += kLineBytes) {
-      Store32(FoldQuads(Load64(codes + j), 4), lane);
-    }
-  } else if constexpr (kBits == 2) {
+namespace pack_row_internal {
+
+// Bits [kFrom, kFrom + kRunBits) of every code's byte.
+template <int kBits, int kRunBits, int kFrom>
+inline uint64_t RunOf(uint64_t codes) {
+  if constexpr (kRunBits == kBits) return codes;
+  return codes >> kFrom & ((1u << kRunBits) - 1) * kBytes;
+}
+
+// The run of these bits.
+template <int kBits, int kRunBits, int kFrom>
+inline void PackKeyRun(const uint8_t* codes, size_t dim, uint8_t* lane) {
+  const auto load = [&](size_t j) { return RunOf<kBits, kRunBits, kFrom>(Load64(codes + j)); };
+  if constexpr (kRunBits == 4) {
+    for (size_t j = 0; j < dim; j += 8, lane += kLineBytes) Store32(FoldQuads(load(j), 4), lane);
+  } else if constexpr (kRunBits == 2) {
     for (size_t j = 0; j < dim; j += 16, lane += kLineBytes) {
-      Store32(FoldQuads(Load64(codes + j), 2) | FoldQuads(Load64(codes + j + 8), 2) << 4, lane);
+      Store32(FoldQuads(load(j), 2) | FoldQuads(load(j + 8), 2) << 4, lane);
     }
-  } else if constexpr (kBits == 1) {
+  } else if constexpr (kRunBits == 1) {
     for (size_t j = 0; j < dim; j += 32, lane += kLineBytes) {
-      const uint64_t low = FoldQuads(Load64(codes + j), 1) | FoldQuads(Load64(codes + j + 8), 1)
-                                                                 << 2;
-      const uint64_t high =
-          FoldQuads(Load64(codes + j + 16), 1) | FoldQuads(Load64(codes + j + 24), 1) << 2;
+      const uint64_t low = FoldQuads(load(j), 1) | FoldQuads(load(j + 8), 1) << 2;
+      const uint64_t high = FoldQuads(load(j + 16), 1) | FoldQuads(load(j + 24), 1) << 2;
       Store32(low | high << 4, lane);
     }
-  } else if constexpr (kBits == 8) {
+  } else if constexpr (kRunBits == 8) {
     for (size_t j = 0; j < dim; j += 4, lane += kLineBytes) Store32(Load32(codes + j), lane);
   } else {
-    static_assert(kBits == 3);
+    static_assert(kRunBits == 3);
     for (size_t j = 0; j < dim; j += 32, lane += 3 * kLineBytes) {
-      const uint64_t last = Load64(codes + j + 24);  // quads 6 and 7
+      const uint64_t last = load(j + 24);  // quads 6 and 7
       const uint64_t sixth = last & 0xFFFFFFFFu;
       const uint64_t seventh = last >> 32;
-      Store32(FoldQuads(Load64(codes + j), 3) | (sixth & 3 * kBytes) << 6, lane);
-      Store32(FoldQuads(Load64(codes + j + 8), 3) | (seventh & 3 * kBytes) << 6, lane + kLineBytes);
-      Store32(FoldQuads(Load64(codes + j + 16), 3) | (sixth >> 2 & kBytes) << 6 |
-                  (seventh >> 2 & kBytes) << 7,
-              lane + 2 * kLineBytes);
+      Store32(FoldQuads(load(j), 3) | (sixth & 3 * kBytes) << 6, lane);
+      Store32(FoldQuads(load(j + 8), 3) | (seventh & 3 * kBytes) << 6, lane + kLineBytes);
+      Store32(
+          FoldQuads(load(j + 16), 3) | (sixth >> 2 & kBytes) << 6 | (seventh >> 2 & kBytes) << 7,
+          lane + 2 * kLineBytes);
     }
   }
 }
 
-// The reverse: writes RoundUp(dim, 32) bytes or fewer, all of dim.
-template <int kBits>
-inline void UnpackKeyRow(const uint8_t* lane, size_t dim, uint8_t* codes) {
-  using namespace pack_row_internal;
-  if constexpr (kBits == 8) {
+// The reverse: ORs the run to the codes.
+template <int kRunBits, int kFrom>
+inline void UnpackKeyRun(const uint8_t* lane, size_t dim, uint8_t* codes) {
+  const auto merge = [&](uint64_t word, size_t j) {
+    Store64(Load64(codes + j) | word << kFrom, codes + j);
+  };
+  if constexpr (kRunBits == 8) {
     for (size_t j = 0; j < dim; j += 4, lane += kLineBytes) {
       std::memcpy(codes + j, lane, 4);
     }
-  } else if constexpr (kBits != 3) {
-    constexpr size_t kQuads = 8 / kBits;
-    constexpr uint64_t kMask = ((1u << kBits) - 1) * kBytes;
+  } else if constexpr (kRunBits != 3) {
+    constexpr size_t kQuads = 8 / kRunBits;
+    constexpr uint64_t kMask = ((1u << kRunBits) - 1) * kBytes;
     for (size_t j = 0; j < dim; j += 4 * kQuads, lane += kLineBytes) {
       const uint64_t word = Load32(lane);
       for (size_t pair = 0; pair < kQuads / 2; ++pair) {
-        const uint64_t folded = word >> (2 * kBits * pair);
-        Store64((folded | folded << (32 - kBits)) & kMask, codes + j + 8 * pair);
+        const uint64_t folded = word >> (2 * kRunBits * pair);
+        merge((folded | folded << (32 - kRunBits)) & kMask, j + 8 * pair);
       }
     }
   } else {
@@ -104,14 +110,44 @@ inline void UnpackKeyRow(const uint8_t* lane, size_t dim, uint8_t* codes) {
       const uint64_t a = Load32(lane);
       const uint64_t b = Load32(lane + kLineBytes);
       const uint64_t c = Load32(lane + 2 * kLineBytes);
-      Store64((a | a << 29) & kMask, codes + j);
-      Store64((b | b << 29) & kMask, codes + j + 8);
-      Store64((c | c << 29) & kMask, codes + j + 16);
+      merge((a | a << 29) & kMask, j);
+      merge((b | b << 29) & kMask, j + 8);
+      merge((c | c << 29) & kMask, j + 16);
       const uint64_t sixth = (a >> 6 & 3 * kBytes) | (c >> 4 & 4 * kBytes);
       const uint64_t seventh = (b >> 6 & 3 * kBytes) | (c >> 5 & 4 * kBytes);
-      Store64((sixth & 0xFFFFFFFFu) | seventh << 32, codes + j + 24);
+      merge((sixth & 0xFFFFFFFFu) | seventh << 32, j + 24);
     }
   }
+}
+
+// Calls function.template operator()<run bits, first bit>(bytes before the run) for each run.
+template <int kBits, class Function>
+inline void ForEachRun(size_t dim, const Function& function) {
+  constexpr int kFirst = FirstRunBits(kBits);
+  function.template operator()<kFirst, 0>(size_t{0});
+  if constexpr (kFirst != kBits) {
+    function.template operator()<kBits - kFirst, kFirst>(kLineBytes *
+                                                         RunLines(kFirst, CeilDivide(dim, 4)));
+  }
+}
+
+}  // namespace pack_row_internal
+
+// codes: RoundUp(dim, 32) bytes, zero behind dim. lane: the row's four bytes in line 0 of its
+// block.
+template <int kBits>
+inline void PackKeyRow(const uint8_t* codes, size_t dim, uint8_t* lane) {
+  pack_row_internal::ForEachRun<kBits>(dim, [&]<int kRunBits, int kFrom>(size_t offset) {
+    pack_row_internal::PackKeyRun<kBits, kRunBits, kFrom>(codes, dim, lane + offset);
+  });
+}
+
+// The reverse: ORs to RoundUp(dim, 32) zero bytes or fewer, all of dim.
+template <int kBits>
+inline void UnpackKeyRow(const uint8_t* lane, size_t dim, uint8_t* codes) {
+  pack_row_internal::ForEachRun<kBits>(dim, [&]<int kRunBits, int kFrom>(size_t offset) {
+    pack_row_internal::UnpackKeyRun<kRunBits, kFrom>(lane + offset, dim, codes);
+  });
 }
 
 namespace pack_row_internal {

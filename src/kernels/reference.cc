@@ -35,15 +35,20 @@ bool MakeCells(const EncodePlan& plan, int16_t* cells) {
   return true;
 }
 
-void MakeFirstCodes(const EncodePlan& plan, uint8_t* first_codes) {
+int MakeFirstCodes(const EncodePlan& plan, uint8_t* first_codes) {
+  std::ptrdiff_t most = 0;
   for (int k = 0; k < plan.candidates; ++k) {
     const int16_t* first = plan.thresholds + k * 256;
     const int16_t* last = first + plan.codes - 1;
     for (int cell = 0; cell < kFirstCodes; ++cell) {
       const int lowest = (cell << kFirstCodeShift) - 32768;
-      *first_codes++ = static_cast<uint8_t>(std::lower_bound(first, last, lowest) - first);
+      const int highest = lowest + (1 << kFirstCodeShift) - 1;
+      const auto below = std::lower_bound(first, last, lowest);
+      most = std::max(most, std::lower_bound(below, last, highest) - below);
+      *first_codes++ = static_cast<uint8_t>(below - first);
     }
   }
+  return static_cast<int>(most);
 }
 
 namespace reference {

@@ -30,6 +30,7 @@ using VI16 = hn::Vec<DI16>;
 using VU8 = hn::Vec<DU8>;
 
 inline constexpr size_t kFloats = HWY_TARGET == HWY_NEON ? 4 : 8;  // lanes of a float vector
+inline constexpr size_t kShorts = 2 * kFloats;                     // lanes of an int16 vector
 
 // Two int32 vectors, saturated to int16, in their own order.
 HWY_INLINE VI16 NarrowOrdered(VI32 a, VI32 b) {

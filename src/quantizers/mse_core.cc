@@ -169,14 +169,15 @@ MseCore::Tables::Tables(const MseOptions& options, Codebook book)
             levels.data(),
             IsSymmetric(thresholds, candidates, codebook),
             nullptr,
-            nullptr};
+            nullptr,
+            0};
   if (encode.symmetric) {
     cells.resize(static_cast<size_t>(candidates) * 2 * kernels::kCells);
     if (kernels::MakeCells(encode, cells.data())) encode.cells = cells.data();
   }
   if (kernels::NeedsFirstCodes(encode)) {
     first_codes.resize(static_cast<size_t>(candidates) * kernels::kFirstCodes);
-    kernels::MakeFirstCodes(encode, first_codes.data());
+    encode.cell_thresholds = kernels::MakeFirstCodes(encode, first_codes.data());
     encode.first_codes = first_codes.data();
   }
   score = {options.dim, options.bits, codes, levels.data(), codebook.int8_levels()};

@@ -84,6 +84,13 @@ inline simde__m512i Cvtepi16Epi32(simde__m256i v) {
   return Cast<simde__m512i>(out);
 }
 
+inline simde__m512i Cvtepi32Epi64(simde__m256i v) {
+  const auto in = Cast<Lanes<int32_t, 8>>(v);
+  Lanes<int64_t, 8> out;
+  for (int i = 0; i < 8; ++i) out.lane[i] = in.lane[i];
+  return Cast<simde__m512i>(out);
+}
+
 inline simde__m128i Cvtepi32Epi8(simde__m512i v) {
   const auto in = Cast<I32x16>(v);
   Lanes<uint8_t, 16> out;
@@ -169,6 +176,8 @@ using __mmask32 = simde__mmask32;  // NOLINT(bugprone-reserved-identifier)
 #define _mm512_cvtepu8_epi32(v) turboquant::emulation::Cvtepu8Epi32(v)
 #undef _mm512_cvtepi16_epi32
 #define _mm512_cvtepi16_epi32(v) turboquant::emulation::Cvtepi16Epi32(v)
+#undef _mm512_cvtepi32_epi64
+#define _mm512_cvtepi32_epi64(v) turboquant::emulation::Cvtepi32Epi64(v)
 #undef _mm512_cvtepi32_epi8
 #define _mm512_cvtepi32_epi8(v) turboquant::emulation::Cvtepi32Epi8(v)
 #undef _mm512_cmpgt_epi16_mask

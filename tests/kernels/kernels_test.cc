@@ -77,14 +77,15 @@ struct TestBook {
               levels.data(),
               magnitudes,
               nullptr,
-              nullptr};
+              nullptr,
+              0};
     if (magnitudes) {
       cells.resize(candidates * 2 * kCells);
       if (MakeCells(encode, cells.data())) encode.cells = cells.data();
     }
     if (NeedsFirstCodes(encode)) {
       first_codes.resize(candidates * kFirstCodes);
-      MakeFirstCodes(encode, first_codes.data());
+      encode.cell_thresholds = MakeFirstCodes(encode, first_codes.data());
       encode.first_codes = first_codes.data();
     }
     score = {dim, bits, codes, levels.data(), symmetric && bits <= 4};
