@@ -3,6 +3,8 @@
 #ifndef TURBOQUANT_SRC_KERNELS_AVX512_ROTATE_H_
 #define TURBOQUANT_SRC_KERNELS_AVX512_ROTATE_H_
 
+#include "src/kernels/avx512_row_in_registers.h"
+
 namespace turboquant::kernels {
 namespace {
 
@@ -30,29 +32,6 @@ double NormSquared(const float* row, size_t dim) {
       fours(_mm512_castpd512_pd256(pairs)),
       fours(_mm256_castsi256_pd(_mm512_extracti64x4_epi64(_mm512_castpd_si512(pairs), 1))));
   return _mm_cvtsd_f64(_mm_add_sd(eights, _mm_unpackhi_pd(eights, eights)));
-}
-
-TQ_INLINE __m512 FlipSigns(__m512 x, __m512i masks) {
-  return _mm512_castsi512_ps(_mm512_xor_si512(_mm512_castps_si512(x), masks));
-}
-
-TQ_INLINE __m512 Signs(__mmask16 minus) {
-  return _mm512_mask_mov_ps(_mm512_set1_ps(1.0f), minus, _mm512_set1_ps(-1.0f));
-}
-
-// Strides 1, 2, 4, 8 inside one vector: swapped + x·(1 or, in the odd half, -1). The product is
-// exact, so fused or not is the same.
-TQ_INLINE __m512 ButterfliesInside(__m512 v) {
-  v = _mm512_fmadd_ps(v, Signs(0xAAAA), _mm512_permute_ps(v, 0xB1));
-  v = _mm512_fmadd_ps(v, Signs(0xCCCC), _mm512_permute_ps(v, 0x4E));
-  v = _mm512_fmadd_ps(v, Signs(0xF0F0), _mm512_shuffle_f32x4(v, v, 0xB1));
-  return _mm512_fmadd_ps(v, Signs(0xFF00), _mm512_shuffle_f32x4(v, v, 0x4E));
-}
-
-TQ_INLINE void Butterfly(__m512& a, __m512& b) {
-  const __m512 sum = _mm512_add_ps(a, b);
-  b = _mm512_sub_ps(a, b);
-  a = sum;
 }
 
 // Flips signs (masks may be null), then all strides inside each group of kGroup vectors.
@@ -116,6 +95,7 @@ void Rotate(const RotationPlan& plan, float* row) {
   const size_t dim = plan.dim;
   const size_t p = std::bit_floor(dim);
   if (p < 16) return reference::Rotate(plan, row);
+  if (RotatedInRegisters<false>(plan, row)) return;
   const uint32_t* masks = plan.sign_masks;
   if (p == dim) {
     for (int round = 0; round < plan.rounds; ++round, masks += dim) Butterflies(masks, dim, row);
@@ -131,7 +111,11 @@ void Rotate(const RotationPlan& plan, float* row) {
     Butterflies(masks + dim, p, row + (dim - p));
     Multiply(factor, p, row + (dim - p));
     float* out = riffled.data();
-    for (size_t j = 0; j < dim; ++j) out[j / 2 + (j % 2 ? evens : 0)] = row[j];
+    for (size_t j = 0; j < dim / 2; ++j) {
+      out[j] = row[2 * j];
+      out[evens + j] = row[2 * j + 1];
+    }
+    if (dim % 2 != 0) out[evens - 1] = row[dim - 1];
     std::copy_n(out, dim, row);
   }
 }
@@ -140,6 +124,7 @@ void RotateInverse(const RotationPlan& plan, float* row) {
   const size_t dim = plan.dim;
   const size_t p = std::bit_floor(dim);
   if (p < 16) return reference::RotateInverse(plan, row);
+  if (RotatedInRegisters<true>(plan, row)) return;
   const size_t masks_per_round = p == dim ? dim : dim + p;
   const float factor = static_cast<float>(1.0 / std::sqrt(static_cast<double>(p)));
   const size_t evens = (dim + 1) / 2;
@@ -148,7 +133,11 @@ void RotateInverse(const RotationPlan& plan, float* row) {
     const uint32_t* masks = plan.sign_masks + static_cast<size_t>(round) * masks_per_round;
     if (p < dim) {
       float* out = unriffled.data();
-      for (size_t j = 0; j < dim; ++j) out[j] = row[j / 2 + (j % 2 ? evens : 0)];
+      for (size_t j = 0; j < dim / 2; ++j) {
+        out[2 * j] = row[j];
+        out[2 * j + 1] = row[evens + j];
+      }
+      if (dim % 2 != 0) out[dim - 1] = row[evens - 1];
       std::copy_n(out, dim, row);
       Butterflies(nullptr, p, row + (dim - p));
       Multiply(factor, p, row + (dim - p));

@@ -1,6 +1,6 @@
-// encode_rows on AVX-512 for rows of 32, 64, 128 or 256 coordinates: a row stays in registers from
-// the rotation to its codes where the codebook has cells, and to the grid with 5 to 8 bits. Private
-// to avx512.cc, behind avx512_encode.h.
+// encode_rows on AVX-512 for rows of the dims that models have, at most 256: a row stays in
+// registers from the rotation to its codes where the codebook has cells, and to the grid with 5 to
+// 8 bits. Private to avx512.cc, behind avx512_encode.h.
 #ifndef TURBOQUANT_SRC_KERNELS_AVX512_SHORT_ROWS_H_
 #define TURBOQUANT_SRC_KERNELS_AVX512_SHORT_ROWS_H_
 
@@ -9,49 +9,44 @@
 namespace turboquant::kernels {
 namespace {
 
-// One row on the grid, 32 coordinates a vector, and what every candidate needs of it.
+// 16-coordinate vectors to vectors of 32, the last half empty where their number is odd.
+template <size_t kVectors>
+inline constexpr size_t kPairsOf = (kVectors + 1) / 2;
+
+// One row of 16 · kVectors coordinates on the grid, 32 a vector, zero behind the last, and what
+// every candidate needs of it.
 template <size_t kVectors>
 struct GridRow {
-  __m512i z[kVectors];
-  __m512i magnitude[kVectors];
-  __m512i cell[kVectors];
+  static constexpr size_t kPairs = kPairsOf<kVectors>;
+  __m512i z[kPairs];
+  __m512i magnitude[kPairs];
+  __m512i cell[kPairs];
 };
 
-// kRows rows side by side, so that one's additions fill the waits of another's; kVectors of 16
-// floats each.
+// Zero behind the last coordinate.
+template <size_t kVectors>
+TQ_INLINE __m512i Inside(size_t pair, __m512i words) {
+  return 2 * pair + 1 < kVectors ? words : _mm512_maskz_mov_epi16(0xFFFF, words);
+}
+
+// kRows rows side by side, so that one's additions fill the waits of another's.
 template <size_t kVectors, size_t kRows>
 TQ_INLINE void RotateToGrid(const RotationPlan& plan, const float* rows, size_t stride,
-                            const float* gains, GridRow<kVectors / 2>* out) {
+                            const float* gains, GridRow<kVectors>* out) {
   __m512 v[kVectors][kRows];
 #pragma GCC unroll 16
   for (size_t i = 0; i < kVectors; ++i) {
 #pragma GCC unroll 2
     for (size_t r = 0; r < kRows; ++r) v[i][r] = _mm512_loadu_ps(rows + r * stride + 16 * i);
   }
-  const uint32_t* masks = plan.sign_masks;
-  for (int round = 0; round < plan.rounds; ++round, masks += 16 * kVectors) {
-#pragma GCC unroll 16
-    for (size_t i = 0; i < kVectors; ++i) {
-      const __m512i mask = _mm512_loadu_si512(masks + 16 * i);
-#pragma GCC unroll 2
-      for (size_t r = 0; r < kRows; ++r) v[i][r] = ButterfliesInside(FlipSigns(v[i][r], mask));
-    }
-#pragma GCC unroll 4
-    for (size_t step = 1; step < kVectors; step *= 2) {
-#pragma GCC unroll 16
-      for (size_t i = 0; i < kVectors; ++i) {
-        if (i & step) continue;
-#pragma GCC unroll 2
-        for (size_t r = 0; r < kRows; ++r) Butterfly(v[i][r], v[i + step][r]);
-      }
-    }
-  }
+  RotateVectors(plan, v);
 #pragma GCC unroll 2
   for (size_t r = 0; r < kRows; ++r) {
     const __m512 gain = _mm512_set1_ps(gains[r]);
 #pragma GCC unroll 8
-    for (size_t i = 0; i < kVectors / 2; ++i) {
-      out[r].z[i] = ToGrid32(v[2 * i][r], v[2 * i + 1][r], gain);
+    for (size_t i = 0; i < kPairsOf<kVectors>; ++i) {
+      const __m512 high = 2 * i + 1 < kVectors ? v[2 * i + 1][r] : _mm512_setzero_ps();
+      out[r].z[i] = ToGrid32(v[2 * i][r], high, gain);
       out[r].magnitude[i] = _mm512_abs_epi16(out[r].z[i]);
       out[r].cell[i] = CellOf(out[r].magnitude[i]);
     }
@@ -67,11 +62,11 @@ struct LaneSums {
 // Level indices of the row's magnitudes under a candidate.
 template <size_t kVectors>
 struct Indices {
-  __m512i index[kVectors];
+  __m512i index[kPairsOf<kVectors>];
 
   TQ_INLINE Indices(const GridRow<kVectors>& row, const Cells& cells) {
 #pragma GCC unroll 8
-    for (size_t i = 0; i < kVectors; ++i)
+    for (size_t i = 0; i < kPairsOf<kVectors>; ++i)
       index[i] = LevelIndex(cells, row.cell[i], row.magnitude[i]);
   }
 };
@@ -81,8 +76,8 @@ TQ_INLINE LaneSums SumCandidate(const GridRow<kVectors>& row, const Indices<kVec
                                 __m512i levels) {
   LaneSums sums = {_mm512_setzero_si512(), _mm512_setzero_si512()};
 #pragma GCC unroll 8
-  for (size_t i = 0; i < kVectors; ++i) {
-    const __m512i level = _mm512_permutexvar_epi16(indices.index[i], levels);
+  for (size_t i = 0; i < kPairsOf<kVectors>; ++i) {
+    const __m512i level = Inside<kVectors>(i, _mm512_permutexvar_epi16(indices.index[i], levels));
     sums.grid_level = _mm512_dpwssd_epi32(sums.grid_level, row.magnitude[i], level);
     sums.level_level = _mm512_dpwssd_epi32(sums.level_level, level, level);
   }
@@ -156,8 +151,8 @@ TQ_INLINE void StoreCodes(const EncodePlan& plan, const GridRow<kVectors>& row,
                           const Indices<kVectors>& indices, uint8_t* codes) {
   const __m512i half = _mm512_set1_epi16(static_cast<int16_t>(plan.codes / 2));
 #pragma GCC unroll 8
-  for (size_t i = 0; i < kVectors; ++i) {
-    const __m512i code = CodeOf(half, row.z[i], indices.index[i]);
+  for (size_t i = 0; i < kPairsOf<kVectors>; ++i) {
+    const __m512i code = Inside<kVectors>(i, CodeOf(half, row.z[i], indices.index[i]));
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes + 32 * i), _mm512_cvtepi16_epi8(code));
   }
 }
@@ -171,13 +166,13 @@ TQ_INLINE __m128i SumsOf4(const LaneSums& a, const LaneSums& b) {
   return _mm_add_epi32(_mm256_castsi256_si128(two), _mm256_extracti128_si256(two, 1));
 }
 
-template <size_t kVectors, int kBits, size_t kRows>  // of 32 coordinates
+template <size_t kVectors, int kBits, size_t kRows>
 TQ_INLINE void EncodeTogether(const EncodePlan& plan, const float* rows, size_t stride,
                               const float* gains, const PackedBlocks& into, size_t lane,
                               __m512i levels, RowSums* sums) {
   GridRow<kVectors> row[kRows];
-  RotateToGrid<2 * kVectors, kRows>(plan.rotation, rows, stride, gains, row);
-  alignas(64) uint8_t codes[kRows][32 * kVectors];
+  RotateToGrid<kVectors, kRows>(plan.rotation, rows, stride, gains, row);
+  alignas(64) uint8_t codes[kRows][32 * kPairsOf<kVectors>];
   if (plan.candidates > 1) {
     for (size_t r = 0; r < kRows; ++r) {
       const int best = BestCandidate(plan, row[r], levels, sums[r]);
@@ -199,22 +194,32 @@ TQ_INLINE void EncodeTogether(const EncodePlan& plan, const float* rows, size_t 
   for (size_t r = 0; r < kRows; ++r) PackRow<kBits>(into, lane + r, codes[r]);
 }
 
-// The same with 5 to 8 bits.
+// kRows rows to the grid in memory, RoundUp(16 · kVectors, 32) values each. The same for all
+// widths, so not inlined.
+template <size_t kVectors, size_t kRows>
+void StoreGrid(const RotationPlan& plan, const float* rows, size_t stride, const float* gains,
+               int16_t* grid) {
+  GridRow<kVectors> row[kRows];
+  RotateToGrid<kVectors, kRows>(plan, rows, stride, gains, row);
+#pragma GCC unroll 2
+  for (size_t r = 0; r < kRows; ++r) {
+#pragma GCC unroll 8
+    for (size_t i = 0; i < kPairsOf<kVectors>; ++i, grid += 32) {
+      _mm512_store_si512(grid, row[r].z[i]);
+    }
+  }
+}
+
+// As EncodeTogether, with 5 to 8 bits.
 template <size_t kVectors, int kBits, size_t kRows>
 TQ_INLINE void EncodeWideTogether(const EncodePlan& plan, const float* rows, size_t stride,
                                   const float* gains, const PackedBlocks& into, size_t lane,
                                   const WideBook<kBits>& book, RowSums* sums) {
-  GridRow<kVectors> row[kRows];
-  RotateToGrid<2 * kVectors, kRows>(plan.rotation, rows, stride, gains, row);
-  alignas(64) int16_t grid[kRows][32 * kVectors];
-  alignas(64) uint8_t codes[32 * kVectors];
-#pragma GCC unroll 2
+  alignas(64) int16_t grid[kRows][32 * kPairsOf<kVectors>];
+  alignas(64) uint8_t codes[32 * kPairsOf<kVectors>];
+  StoreGrid<kVectors, kRows>(plan.rotation, rows, stride, gains, grid[0]);
   for (size_t r = 0; r < kRows; ++r) {
-#pragma GCC unroll 8
-    for (size_t i = 0; i < kVectors; ++i) _mm512_store_si512(grid[r] + 32 * i, row[r].z[i]);
-  }
-  for (size_t r = 0; r < kRows; ++r) {
-    sums[r] = WideSearch<kBits>(plan, book, 32 * kVectors, grid[r], codes);
+    sums[r] = WideSearch<kBits>(plan, book, 16 * kVectors, grid[r], codes);
     PackRow<kBits>(into, lane + r, codes);
   }
 }
@@ -247,8 +252,8 @@ void EncodeShortRows(const EncodePlan& plan, const float* rows, size_t stride, s
     };
     if (gains[r] == 0.0f) {
       sums[r] = {0, 0};
-    } else if (kVectors <= 4 && r + 1 < count && gains[r + 1] != 0.0f) {
-      encode.template operator()<kVectors <= 4 ? 2 : 1>();
+    } else if (kVectors <= 8 && r + 1 < count && gains[r + 1] != 0.0f) {
+      encode.template operator()<kVectors <= 8 ? 2 : 1>();
       ++r;
     } else {
       encode.template operator()<1>();
@@ -270,13 +275,21 @@ bool EncodedShortRows(const EncodePlan& plan, const float* rows, size_t stride, 
   };
   switch (plan.rotation.dim) {
     case 32:
-      return encode.template operator()<1>();
-    case 64:
       return encode.template operator()<2>();
-    case 128:
+    case 64:
       return encode.template operator()<4>();
-    case 256:
+    case 80:
+      return encode.template operator()<5>();
+    case 96:
+      return encode.template operator()<6>();
+    case 112:
+      return encode.template operator()<7>();
+    case 128:
       return encode.template operator()<8>();
+    case 192:
+      return encode.template operator()<12>();
+    case 256:
+      return encode.template operator()<16>();
     default:
       return false;
   }

@@ -199,10 +199,11 @@ struct WideBook {
   TQ_INLINE explicit WideBook(const EncodePlan& plan) : levels(plan), first(plan, 0) {}
 };
 
-// The winning candidate's codes and sums; see reference::SearchCodes.
+// The winning candidate's codes and sums; see reference::SearchCodes. One function for all dims:
+// one for each would be 180 KB of code more and 5 % faster at best.
 template <int kBits>
-TQ_INLINE RowSums WideSearch(const EncodePlan& plan, const WideBook<kBits>& book, size_t dim,
-                             const int16_t* grid, uint8_t* codes) {
+RowSums WideSearch(const EncodePlan& plan, const WideBook<kBits>& book, size_t dim,
+                   const int16_t* grid, uint8_t* codes) {
   if (plan.candidates == 1) {
     return WideCandidate<kBits, true>(book.first, book.levels, dim, grid, codes);
   }

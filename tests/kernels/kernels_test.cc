@@ -147,7 +147,7 @@ TEST_P(KernelsTest, EncodeRowsEqualsReference) {
       for (const int candidates : {1, kCandidates}) {
         if (dim > 300 && candidates > 1 && bits > 4) continue;  // the reference would take minutes
         for (const bool values : {false, true}) {
-          const int rounds = static_cast<int>(dim % 3);
+          const int rounds = static_cast<int>((dim + static_cast<size_t>(bits)) % 3);
           const auto masks = RandomMasks(3 * MasksPerRound(dim), 11);
           const TestBook book(dim, bits, candidates, bits % 2 == 0 || dim % 2 == 0, masks, rounds);
           symmetric_seen += book.encode.symmetric;
