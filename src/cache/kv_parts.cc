@@ -199,7 +199,8 @@ void UnrotatePartSums(const KvPart& part, size_t head, const float* sums, float*
 }
 
 Result<void> EncodeTokens(const KvSide& side, bool values, size_t head,
-                          MatrixView<const float> rows, size_t first_lane, std::byte* head_bytes) {
+                          const MatrixView<const float>& rows, size_t first_lane,
+                          std::byte* head_bytes) {
   if (side.exact()) return EncodeExact(side, rows, first_lane, head_bytes);
   for (const KvPart& part : side.parts) {
     if (part.signs) {

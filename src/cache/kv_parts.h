@@ -69,7 +69,7 @@ void UnrotatePartSums(const KvPart& part, size_t head, const float* sums, float*
 // Errors, naming rows[r]: kNonFinite; kInvalidArgument for a scale or element that f16 does not
 // hold. Lanes written before the error are left as they are.
 [[nodiscard]] Result<void> EncodeTokens(const KvSide& side, bool values, size_t head,
-                                        MatrixView<const float> rows, size_t first_lane,
+                                        const MatrixView<const float>& rows, size_t first_lane,
                                         std::byte* head_bytes);
 
 // The reverse, out [count × head_dim] permuted and framed.

@@ -61,11 +61,10 @@ TQ_INLINE __m512i CodeOf(__m512i half, __m512i z, __m512i index) {
   return _mm512_mask_add_epi16(below, positive, half, index);
 }
 
+// The upper half of a codebook with cells, zero behind the last, as the levels of a plan are.
 TQ_INLINE __m512i PositiveLevels(const EncodePlan& plan) {
-  alignas(64) int16_t levels[32] = {};
   assert(plan.codes <= 64);
-  std::copy_n(plan.levels + plan.codes / 2, plan.codes / 2, levels);
-  return _mm512_load_si512(levels);
+  return _mm512_loadu_si512(plan.levels + plan.codes / 2);
 }
 
 RowSums CandidateSums(const EncodePlan& plan, int candidate, const int16_t* grid) {
