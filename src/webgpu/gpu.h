@@ -134,7 +134,8 @@ class Gpu : public std::enable_shared_from_this<Gpu> {
   void Write(const Buffer& into, size_t offset, std::span<const std::byte> bytes);
 
   // Large ones, at most kUploadBytes, a multiple of 4: fill writes them to where the device fetches
-  // them from, to the start of `into`, and throws nothing. Waits where the last but one of them was not fetched yet.
+  // them from, to the start of `into`, and throws nothing. Waits where the last but one of them was
+  // not fetched yet.
   [[nodiscard]] Result<void> Upload(const Buffer& into, size_t bytes,
                                     const std::function<void(std::span<std::byte>)>& fill);
 
