@@ -32,8 +32,7 @@ std::unexpected<Error> NotFinite(std::string_view name, size_t token, size_t hea
 }
 
 Result<void> CheckRow(std::string_view name, size_t token, size_t head, const float* row,
-                      size_t dim, const RowLimits& limits, const kernels::KernelTable& table) {
-  const double norm2 = table.norm_squared(row, dim);
+                      size_t dim, const RowLimits& limits, double norm2) {
   if (!std::isfinite(norm2)) return NotFinite(name, token, head, row, dim);
   if (token >= limits.first_packed && norm2 > kMaxNorm * kMaxNorm) {
     return Fail(ErrorCode::kInvalidArgument, name, "[", token, "][", head, "] has norm ",
@@ -78,7 +77,8 @@ Result<void> CheckOutput(std::string_view name, const HeadsOutput& rows, size_t 
 }
 
 Result<void> CheckNumbers(std::string_view name, const HeadsView& rows, const RowLimits& limits,
-                          const kernels::KernelTable& table, const ParallelFor& parallel_for) {
+                          const kernels::KernelTable& table, const ParallelFor& parallel_for,
+                          double* norms_squared) {
   FirstFailure failure;
   RunTasks(parallel_for, rows.heads, [&](size_t head) {
     const RowsView head_rows = rows.Head(head);
@@ -90,7 +90,9 @@ Result<void> CheckNumbers(std::string_view name, const HeadsView& rows, const Ro
       } else {
         ReadRow(head_rows, t, converted.data());
       }
-      if (auto checked = CheckRow(name, t, head, row, rows.dim, limits, table); !checked) {
+      const double norm2 = table.norm_squared(row, rows.dim);
+      if (norms_squared != nullptr) norms_squared[head * rows.tokens + t] = norm2;
+      if (auto checked = CheckRow(name, t, head, row, rows.dim, limits, norm2); !checked) {
         return failure.Report(head, std::move(checked).error());
       }
     }

@@ -28,11 +28,13 @@ struct RowLimits {
   bool f16 = false;  // elements must fit an f16
 };
 
-// Every element is finite and within the limits. Errors, naming name[token][head]: kNonFinite,
-// kInvalidArgument.
+// Every element is finite and within the limits. What the table's norm_squared says of the rows
+// goes to norms_squared[heads × tokens], if that is not null. Errors, naming name[token][head]:
+// kNonFinite, kInvalidArgument.
 [[nodiscard]] Result<void> CheckNumbers(std::string_view name, const HeadsView& rows,
                                         const RowLimits& limits, const kernels::KernelTable& table,
-                                        const ParallelFor& parallel_for);
+                                        const ParallelFor& parallel_for,
+                                        double* norms_squared = nullptr);
 
 }  // namespace turboquant
 

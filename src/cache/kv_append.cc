@@ -65,7 +65,8 @@ Result<HeldMap> EstimateMap(const KvCache::State& state, const HeadsView& sink_k
   const size_t dim = options.format.head_dim;
   const size_t sinks = options.sinks;
   const size_t tokens = sinks + std::min(pending.count(), kKeyMapMaxTokens);
-  const PendingTokens sink_tokens = {&state.sinks, sink_keys, sink_values, pending.round_to_f16};
+  const PendingTokens sink_tokens = {&state.sinks,         sink_keys, sink_values,
+                                     pending.round_to_f16, {},        {}};
   std::vector<float> rows[2];
   for (const bool values : {false, true}) {
     rows[values].resize(tokens * heads * dim);
@@ -150,9 +151,10 @@ std::unexpected<Error> Refuse(const KvCache::State& state, const AppendPlan& pla
               ", cannot be packed: ", failure.error.message);
 }
 
+// norms_squared: those of keys, then those of values, [heads × tokens] each.
 Result<void> CheckTokens(const KvCache::State& state, const HeadsView& keys,
-                         const HeadsView& values, size_t to_sinks,
-                         const ParallelFor& parallel_for) {
+                         const HeadsView& values, size_t to_sinks, const ParallelFor& parallel_for,
+                         double* norms_squared) {
   const auto limits = [&](const KvSide& side) {
     RowLimits row_limits;
     if (!side.exact()) row_limits.first_packed = to_sinks;
@@ -161,8 +163,10 @@ Result<void> CheckTokens(const KvCache::State& state, const HeadsView& keys,
     return row_limits;
   };
   const KvFormat::Parts& parts = state.parts();
-  TQ_CHECK(CheckNumbers("keys", keys, limits(parts.keys), *parts.kernels, parallel_for));
-  return CheckNumbers("values", values, limits(parts.values), *parts.kernels, parallel_for);
+  TQ_CHECK(
+      CheckNumbers("keys", keys, limits(parts.keys), *parts.kernels, parallel_for, norms_squared));
+  return CheckNumbers("values", values, limits(parts.values), *parts.kernels, parallel_for,
+                      norms_squared + keys.heads * keys.tokens);
 }
 
 // All that may fail has been done: pages go to their places, exact tokens to theirs.
@@ -197,13 +201,17 @@ Result<void> KvCache::Append(const HeadsView& keys, const HeadsView& values,
   }
   if (keys.tokens == 0) return {};
   const size_t to_sinks = std::min(keys.tokens, state.options.sinks - state.sinks.count());
-  TQ_CHECK(CheckTokens(state, keys, values, to_sinks, parallel_for));
+  std::vector<double> norms(2 * keys.heads * keys.tokens);
+  TQ_CHECK(CheckTokens(state, keys, values, to_sinks, parallel_for, norms.data()));
 
   const size_t rest = keys.tokens - to_sinks;
   const bool exact_first = state.options.window != 0 || state.AwaitsMap();
-  const PendingTokens pending = {&state.window, keys.Slice(to_sinks, rest),
+  const PendingTokens pending = {&state.window,
+                                 keys.Slice(to_sinks, rest),
                                  values.Slice(to_sinks, rest),
-                                 exact_first && state.options.exact_type == RowType::kF16};
+                                 exact_first && state.options.exact_type == RowType::kF16,
+                                 {norms.data() + to_sinks, keys.tokens},
+                                 {norms.data() + norms.size() / 2 + to_sinks, keys.tokens}};
   HeldMap estimated = {nullptr, 0};
   if (state.AwaitsMap() && pending.count() >= kKeyMapMinTokens) {
     TQ_TRY(estimated,

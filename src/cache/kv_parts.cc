@@ -200,15 +200,16 @@ void UnrotatePartSums(const KvPart& part, size_t head, const float* sums, float*
 
 Result<void> EncodeTokens(const KvSide& side, bool values, size_t head,
                           const MatrixView<const float>& rows, size_t first_lane,
-                          std::byte* head_bytes) {
+                          std::byte* head_bytes, const double* norms_squared) {
   if (side.exact()) return EncodeExact(side, rows, first_lane, head_bytes);
   for (const KvPart& part : side.parts) {
     if (part.signs) {
       TQ_CHECK(EncodeSigns(side.parts[0], part, head, rows, first_lane, head_bytes));
       continue;
     }
+    const double* norms = part.dim == rows.cols ? norms_squared : nullptr;
     TQ_CHECK(part.cores[head].EncodeLanes(kRows, Channels(part, rows), 0, rows.rows,
-                                          Lanes(part, values, head_bytes), first_lane));
+                                          Lanes(part, values, head_bytes), first_lane, norms));
   }
   return {};
 }

@@ -146,15 +146,19 @@ std::optional<PackFailure> PackTokens(const PackFormat& format, const PendingTok
     const uint16_t* channels = values ? format.value_channels : format.key_channels;
     MatrixView<const float> view =
         RowsAsTheyAre(format, values, head, pending, span.Token(i), count);
+    const double* norms_squared = nullptr;
     std::vector<float> rows;
-    if (view.data == nullptr || channels != nullptr) {
+    if (view.data != nullptr && channels == nullptr) {
+      const SquaredNorms& norms = values ? pending.value_norms : pending.key_norms;
+      norms_squared = norms.At(head, span.Token(i) - pending.window->count());
+    } else {
       rows = FramedRows(format, values, head, pending, span.pages[i], span.Token(i), count);
       if (channels != nullptr) Permute(channels + head * dim, dim, rows);
       view = {rows.data(), count, dim};
     }
     std::byte* bytes = span.pages[i].bytes() + head * parts.head_bytes;
     const KvSide& side = values ? parts.values : parts.keys;
-    if (EncodeTokens(side, values, head, view, span.Begin(i), bytes)) return;
+    if (EncodeTokens(side, values, head, view, span.Begin(i), bytes, norms_squared)) return;
     PackFailure found = FindFailure(format, values, head, span.Token(i), view);
     const std::lock_guard lock(mutex);
     if (failure && failed_task < task) return;

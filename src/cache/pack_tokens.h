@@ -16,6 +16,16 @@
 
 namespace turboquant {
 
+// |row|² of rows [heads × tokens], as the kernels sum it; null where it is not known.
+struct SquaredNorms {
+  const double* first;
+  size_t head_stride;
+
+  const double* At(size_t head, size_t token) const {
+    return first == nullptr ? nullptr : first + head * head_stride + token;
+  }
+};
+
 // Tokens that are not packed yet: those of the window, then those of an Append behind its sinks.
 struct PendingTokens {
   const ExactTokens* window;
@@ -24,6 +34,8 @@ struct PendingTokens {
   // Tokens of an f16 window are packed as f16 left them, whether or not they ever lay there: how
   // many an Append brings makes no difference.
   bool round_to_f16;
+  SquaredNorms key_norms;  // of keys and values, not of the window
+  SquaredNorms value_norms;
 
   size_t count() const { return window->count() + keys.tokens; }
   // Row of pending token i to out[dim].

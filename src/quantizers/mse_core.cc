@@ -247,7 +247,8 @@ struct MseCore::Chunk {
 };
 
 Result<void> MseCore::EncodeLanes(std::string_view name, const RowsView& rows, size_t first_row,
-                                  size_t count, const MseLanes& into, size_t first_lane) const {
+                                  size_t count, const MseLanes& into, size_t first_lane,
+                                  const double* norms_squared) const {
   const size_t dim = options_.dim;
   const bool dense = options_.rotation == RotationKind::kDense;
   Chunk chunk;
@@ -255,7 +256,8 @@ Result<void> MseCore::EncodeLanes(std::string_view name, const RowsView& rows, s
   for (size_t done = 0; done < count; done += kChunkRows) {
     chunk.rows = std::min(kChunkRows, count - done);
     const size_t row = first_row + done;
-    TQ_CHECK(ReadChunk(name, rows, row, chunk));
+    const double* chunk_norms = norms_squared == nullptr ? nullptr : norms_squared + done;
+    TQ_CHECK(ReadChunk(name, rows, row, chunk_norms, chunk));
     if (dense) {
       const MatrixView<float> rotated = {chunk.buffer.data(), chunk.rows, dim};
       TQ_CHECK(rotation_->Apply(chunk.coordinates, rotated));
@@ -273,7 +275,7 @@ Result<void> MseCore::EncodeLanes(std::string_view name, const RowsView& rows, s
 
 // Rows [row, row + chunk.rows) as floats, prescaled where that is needed, and their gains.
 Result<void> MseCore::ReadChunk(std::string_view name, const RowsView& rows, size_t row,
-                                Chunk& chunk) const {
+                                const double* norms_squared, Chunk& chunk) const {
   const size_t dim = options_.dim;
   MatrixView<const float>& source = chunk.coordinates;
   if (rows.type() == RowType::kF32) {
@@ -283,8 +285,10 @@ Result<void> MseCore::ReadChunk(std::string_view name, const RowsView& rows, siz
     for (size_t r = 0; r < chunk.rows; ++r) ReadRow(rows, row + r, chunk.buffer.data() + r * dim);
     source = {chunk.buffer.data(), chunk.rows, dim};
   }
-  for (size_t r = 0; r < chunk.rows; ++r)
-    chunk.norms[r] = kernels_->norm_squared(source.Row(r), dim);
+  for (size_t r = 0; r < chunk.rows; ++r) {
+    chunk.norms[r] =
+        norms_squared != nullptr ? norms_squared[r] : kernels_->norm_squared(source.Row(r), dim);
+  }
   bool extreme = false;
   for (size_t r = 0; r < chunk.rows; ++r) {
     if (!std::isfinite(chunk.norms[r])) return NonFinite(name, rows, row + r);

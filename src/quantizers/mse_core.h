@@ -56,12 +56,14 @@ class MseCore {
   double growth() const;      // of the unnormalised rotation: p^(rounds/2) for a power-of-two dim
   double sigma_step() const;  // a level on the unit sphere's scale: codebook step / sqrt(dim)
 
-  // Encodes rows [first_row, first_row + count) into zero lanes from first_lane on. Errors, naming
-  // `name`[row]: kNonFinite, kNotUnitNorm, kInvalidArgument for a scale that does not fit; lanes
-  // written before the error are left as they are.
+  // Encodes rows [first_row, first_row + count) into zero lanes from first_lane on.
+  // norms_squared[count], if known, is what this table's norm_squared says of f32 rows. Errors,
+  // naming `name`[row]: kNonFinite, kNotUnitNorm, kInvalidArgument for a scale that does not fit;
+  // lanes written before the error are left as they are.
   [[nodiscard]] Result<void> EncodeLanes(std::string_view name, const RowsView& rows,
                                          size_t first_row, size_t count, const MseLanes& into,
-                                         size_t first_lane) const;
+                                         size_t first_lane,
+                                         const double* norms_squared = nullptr) const;
 
   // Undoes EncodeLanes for `count` lanes: out = scale · centroids, rotated back if `rotate_back`.
   void DecodeLanes(const MseLanes& from, size_t first_lane, size_t count, bool rotate_back,
@@ -91,7 +93,7 @@ class MseCore {
   [[nodiscard]] Result<void> MakeRotation();
   void UseTables();  // with the rotation of this stream
   [[nodiscard]] Result<void> ReadChunk(std::string_view name, const RowsView& rows, size_t row,
-                                       Chunk& chunk) const;
+                                       const double* norms_squared, Chunk& chunk) const;
   [[nodiscard]] Result<void> CheckUnitNorm(std::string_view name, size_t r, double norm) const;
   [[nodiscard]] Result<void> StoreScale(std::string_view name, size_t r, double norm,
                                         const kernels::RowSums& sums, const MseLanes& into,
