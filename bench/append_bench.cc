@@ -12,7 +12,7 @@ constexpr size_t kHeads = 8;
 constexpr size_t kDim = 128;
 constexpr size_t kDistinct = 32;  // tokens of input, used again: in L2, as fresh from a projection
 
-// Args: bits of both sides, scale search, window, page frames with a diagonal map.
+// Args: bits of both sides, scale search, window, page frames with a diagonal map, a pool of pages.
 void AppendToken(benchmark::State& state) {
   const KvSideOptions side = {.bits = static_cast<int>(state.range(0)),
                               .scale_search = state.range(1) != 0};
@@ -23,6 +23,7 @@ void AppendToken(benchmark::State& state) {
   options.format.values = side;
   options.sinks = 0;
   options.window = static_cast<size_t>(state.range(2));
+  if (state.range(4) != 0) options.page_pool = *PagePool::Create();
   if (state.range(3) != 0) {
     options.rope = RopeParameters::FromTheta(10000.0, kDim);
     const std::vector<float> center(kHeads * kDim, 0.1f);
@@ -51,9 +52,10 @@ void AppendToken(benchmark::State& state) {
   state.SetLabel(std::string(BackendName(cache->format().backend())));
 }
 BENCHMARK(AppendToken)
-    ->ArgNames({"bits", "search", "window", "frames"})
-    ->ArgsProduct({{2, 3, 4}, {0}, {0}, {0}})
-    ->ArgsProduct({{4}, {0, 1}, {0, 64}, {0, 1}})
+    ->ArgNames({"bits", "search", "window", "frames", "pool"})
+    ->ArgsProduct({{2, 3, 4}, {0}, {0}, {0}, {1}})
+    ->ArgsProduct({{4}, {0, 1}, {0, 64}, {0, 1}, {1}})
+    ->ArgsProduct({{4}, {0}, {0}, {0}, {0}})
     ->Iterations(10000)
     ->UseManualTime()
     ->Unit(benchmark::kMicrosecond);

@@ -46,13 +46,14 @@ void Report(benchmark::State& state, const Shape& shape, size_t query_tokens, do
 }
 
 // Args: key bits (16: f16, 32: f32), value bits, tokens, query heads, digits, threads, query
-// tokens, head_dim.
-void Attention(benchmark::State& state) {
+// tokens, head_dim, frames.
+void Attend(benchmark::State& state, bool pooled) {
   const Shape shape = {static_cast<size_t>(state.range(7)), 8, static_cast<size_t>(state.range(3)),
                        static_cast<size_t>(state.range(2))};
   const size_t query_tokens = static_cast<size_t>(state.range(6));
   KvCacheOptions cache_options = Options(shape, Side(state.range(0)), Side(state.range(1)));
   if (state.range(8) != 0) UseFrames(cache_options);
+  if (!pooled) cache_options.page_pool = nullptr;
   const KvCache cache = Fill(cache_options, shape.tokens);
   const auto queries = NormalRows(query_tokens * shape.query_heads, shape.head_dim, 3);
   std::vector<float> outputs(queries.size());
@@ -70,8 +71,13 @@ void Attention(benchmark::State& state) {
   state.SetLabel(std::string(BackendName(cache.format().backend())));
   Report(state, shape, query_tokens, cache.format().BytesPerToken());
 }
+
+const std::vector<std::string> kNames = {"key",     "value", "tokens", "heads", "digits",
+                                         "threads", "rows",  "dim",    "frames"};
+
+void Attention(benchmark::State& state) { Attend(state, /*pooled=*/true); }
 BENCHMARK(Attention)
-    ->ArgNames({"key", "value", "tokens", "heads", "digits", "threads", "rows", "dim", "frames"})
+    ->ArgNames(kNames)
     // Length, beside f16.
     ->ArgsProduct({{4}, {4}, {1024, 4096, 32768, 131072}, {32}, {2}, {1}, {1}, {128}, {0}})
     ->ArgsProduct({{16}, {16}, {1024, 4096, 32768}, {32}, {2}, {1}, {1}, {128}, {0}})
@@ -91,6 +97,13 @@ BENCHMARK(Attention)
     // Threads, prefill.
     ->ArgsProduct({{4}, {4}, {32768}, {32}, {2}, {2}, {1}, {128}, {0}})
     ->ArgsProduct({{4}, {4}, {4096}, {32}, {2}, {1}, {64, 512}, {128}, {0}});
+
+// Every page an allocation of its own.
+void AttentionWithoutPool(benchmark::State& state) { Attend(state, /*pooled=*/false); }
+BENCHMARK(AttentionWithoutPool)
+    ->ArgNames(kNames)
+    ->ArgsProduct({{4}, {4}, {4096, 32768, 131072}, {32}, {2}, {1}, {1}, {128}, {0}})
+    ->ArgsProduct({{16}, {16}, {4096, 32768}, {32}, {2}, {1}, {1}, {128}, {0}});
 
 // The memory floor: the pages' bytes, read once.
 void ReadPages(benchmark::State& state) {

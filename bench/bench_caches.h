@@ -17,8 +17,10 @@ struct Shape {
   size_t tokens;
 };
 
+// With a pool of pages, as engines that hold long contexts have.
 inline KvCacheOptions Options(const Shape& shape, KvSideOptions keys, KvSideOptions values) {
   KvCacheOptions options;
+  options.page_pool = *PagePool::Create();
   options.format.head_dim = shape.head_dim;
   options.format.kv_heads = shape.kv_heads;
   options.format.keys = keys;

@@ -14,6 +14,7 @@
 #include "turboquant/heads_view.h"
 #include "turboquant/key_map.h"
 #include "turboquant/kv_format.h"
+#include "turboquant/page_pool.h"
 #include "turboquant/parallel_for.h"
 
 namespace turboquant {
@@ -36,6 +37,9 @@ struct KvCacheOptions {
   size_t query_heads = 0;  // of the queries that ObserveQueries is given; 0: none will be
   double key_map_shrinkage = 0.3;
   std::shared_ptr<const KeyMap> known_key_map = {};  // instead of estimating one
+  // Where pages come from, for caches that grow long: shared by all layers and sequences, see
+  // PagePool. Null: each is an allocation of its own.
+  std::shared_ptr<PagePool> page_pool = {};
 };
 
 // Named starting points, to be changed at will; set rope, query_heads and format.layer to what the

@@ -6,7 +6,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <new>
 #include <optional>
 #include <span>
 #include <vector>
@@ -117,17 +116,18 @@ class MseRows {
   size_t BlockBytes() const;
   void Resize(size_t rows);  // new lanes are zero
 
-  // 64-byte aligned storage of whole blocks.
+  static void* AllocateBytes(size_t size);
+  static void FreeBytes(void* bytes, size_t size) noexcept;
+
+  // 64-byte aligned storage of whole blocks, in huge pages where it is large.
   template <class T>
   struct AlignedAllocator {
     using value_type = T;
     AlignedAllocator() = default;
     template <class U>
     AlignedAllocator(const AlignedAllocator<U>&) {}  // NOLINT(google-explicit-constructor)
-    T* allocate(size_t n) {
-      return static_cast<T*>(::operator new(n * sizeof(T), std::align_val_t{64}));
-    }
-    void deallocate(T* p, size_t n) { ::operator delete(p, n * sizeof(T), std::align_val_t{64}); }
+    T* allocate(size_t n) { return static_cast<T*>(AllocateBytes(n * sizeof(T))); }
+    void deallocate(T* p, size_t n) { FreeBytes(p, n * sizeof(T)); }
     bool operator==(const AlignedAllocator&) const { return true; }
   };
 

@@ -1,4 +1,4 @@
-// Zeroed memory at a multiple of 64, as the kernels read it.
+// Memory at a multiple of 64, as the kernels read it.
 #ifndef TURBOQUANT_SRC_BASE_ALIGNED_BYTES_H_
 #define TURBOQUANT_SRC_BASE_ALIGNED_BYTES_H_
 
@@ -9,14 +9,22 @@
 
 namespace turboquant {
 
+// What Linux backs by one page, instead of 512, where it is asked to and has one: a look-up of an
+// address, and a first touch, cost as much for all of it as for a page of 4 KB.
+inline constexpr size_t kHugePageBytes = size_t{1} << 21;
+
+// Uninitialised memory at a multiple of 64. From 4 MB on it begins at a multiple of kHugePageBytes,
+// and every one that it fills is asked for; what is left behind them lies in small pages.
+std::byte* AllocateAligned(size_t size);
+void FreeAligned(std::byte* bytes, size_t size) noexcept;
+
+// Zeroed memory from AllocateAligned.
 class AlignedBytes {
  public:
-  static constexpr std::align_val_t kAlignment{64};
-
   AlignedBytes() = default;
   explicit AlignedBytes(size_t size) : size_(size) {
     if (size == 0) return;
-    data_ = static_cast<std::byte*>(::operator new(size, kAlignment));
+    data_ = AllocateAligned(size);
     std::memset(data_, 0, size);
   }
   AlignedBytes(const AlignedBytes& other) : AlignedBytes(other.size_) {
@@ -30,7 +38,7 @@ class AlignedBytes {
     return *this;
   }
   ~AlignedBytes() {
-    if (data_ != nullptr) ::operator delete(data_, size_, kAlignment);
+    if (data_ != nullptr) FreeAligned(data_, size_);
   }
 
   std::byte* data() { return data_; }

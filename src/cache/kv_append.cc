@@ -118,8 +118,7 @@ PageSpan MakeSpan(const KvCache::State& state, const AppendPlan& plan) {
     if (page < state.pages.count()) {
       span.pages.push_back(state.pages.Writable(page));
     } else {
-      span.pages.push_back(
-          PageRef::Make(state.format.PageBytes(), lane_0 + page * kPageTokens, state.Frames()));
+      span.pages.push_back(PageRef::Make(state.PagesToMake(), lane_0 + page * kPageTokens));
     }
   }
   return span;

@@ -7,6 +7,7 @@
 #include <new>
 #include <utility>
 
+#include "src/base/aligned_bytes.h"
 #include "src/base/checked.h"
 #include "src/cache/page_frame.h"
 
@@ -18,41 +19,40 @@ struct PageRef::Header {
   size_t page_bytes;
   size_t turn_count;
   uint64_t base;
+  std::shared_ptr<PagePool> pool;  // null: the allocation stands alone
 };
-
-namespace {
-
-constexpr std::align_val_t kAlignment{64};
-
-}  // namespace
 
 size_t PageRef::ExtraBytes(size_t turn_count) {
   return RoundUp(turn_count * sizeof(float), alignof(Header)) + sizeof(Header);
 }
 
 size_t PageRef::AllocatedBytes() const {
-  return header_->page_bytes + ExtraBytes(header_->turn_count);
+  const size_t bytes = header_->page_bytes + ExtraBytes(header_->turn_count);
+  return header_->pool == nullptr ? bytes : RoundUp(bytes, 64);
 }
 
-PageRef PageRef::Allocate(size_t page_bytes, size_t turn_count, uint64_t base) {
+PageRef PageRef::Allocate(size_t page_bytes, size_t turn_count, uint64_t base,
+                          std::shared_ptr<PagePool> pool) {
   assert(page_bytes % 64 == 0);
   const size_t header_at = page_bytes + ExtraBytes(turn_count) - sizeof(Header);
-  auto* bytes = static_cast<std::byte*>(::operator new(header_at + sizeof(Header), kAlignment));
+  const size_t size = header_at + sizeof(Header);
+  std::byte* bytes = pool == nullptr ? AllocateAligned(size) : pool->Take(RoundUp(size, 64));
   PageRef page;
-  page.header_ = ::new (bytes + header_at) Header{1, bytes, page_bytes, turn_count, base};
+  page.header_ =
+      ::new (bytes + header_at) Header{1, bytes, page_bytes, turn_count, base, std::move(pool)};
   return page;
 }
 
-PageRef PageRef::Make(size_t page_bytes, uint64_t base, const RopeParameters* rope) {
-  const size_t pairs = rope == nullptr ? 0 : rope->inverse_frequencies.size();
-  PageRef page = Allocate(page_bytes, 2 * pairs, base);
-  std::memset(page.bytes(), 0, page_bytes);
-  if (pairs != 0) MakeTurns(*rope, base, {page.turns(), 2 * pairs});
+PageRef PageRef::Make(const PageKind& kind, uint64_t base) {
+  const size_t pairs = kind.rope == nullptr ? 0 : kind.rope->inverse_frequencies.size();
+  PageRef page = Allocate(kind.page_bytes, 2 * pairs, base, kind.pool);
+  std::memset(page.bytes(), 0, kind.page_bytes);
+  if (pairs != 0) MakeTurns(*kind.rope, base, {page.turns(), 2 * pairs});
   return page;
 }
 
 PageRef PageRef::Clone() const {
-  PageRef clone = Allocate(header_->page_bytes, header_->turn_count, header_->base);
+  PageRef clone = Allocate(header_->page_bytes, header_->turn_count, header_->base, header_->pool);
   std::memcpy(clone.bytes(), bytes(), header_->page_bytes + header_->turn_count * sizeof(float));
   return clone;
 }
@@ -73,8 +73,13 @@ PageRef::~PageRef() {
   if (header_ == nullptr || header_->owners.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
   std::byte* bytes = header_->bytes;
   const size_t size = AllocatedBytes();
+  const std::shared_ptr<PagePool> pool = std::move(header_->pool);
   header_->~Header();
-  ::operator delete(bytes, size, kAlignment);
+  if (pool == nullptr) {
+    FreeAligned(bytes, size);
+  } else {
+    pool->GiveBack(bytes, size);
+  }
 }
 
 std::byte* PageRef::bytes() const { return header_->bytes; }

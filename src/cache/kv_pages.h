@@ -5,23 +5,32 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <span>
 #include <vector>
 
 #include "turboquant/attention.h"
 #include "turboquant/key_map.h"
 #include "turboquant/kv_format.h"
+#include "turboquant/page_pool.h"
 
 namespace turboquant {
 
-// One owner of a page. The page is a single zeroed allocation at a multiple of 64 that never moves:
-// the bytes of the tokens, the turns of the frame, and the count of owners, which is atomic, so
-// that forks may be used by different threads.
+// What pages of a cache have in common.
+struct PageKind {
+  size_t page_bytes;               // of the tokens, a multiple of 64
+  const RopeParameters* rope;      // null: no frames, so no turns
+  std::shared_ptr<PagePool> pool;  // null: an allocation of its own
+};
+
+// One owner of a page. The page is a single zeroed piece of memory at a multiple of 64 that never
+// moves: the bytes of the tokens, the turns of the frame, and the count of owners, which is atomic,
+// so that forks may be used by different threads.
 class PageRef {
  public:
   PageRef() = default;
   // A page whose first token stands at position `base`; turns by it if `rope` has frequencies.
-  static PageRef Make(size_t page_bytes, uint64_t base, const RopeParameters* rope);
+  static PageRef Make(const PageKind& kind, uint64_t base);
   PageRef(const PageRef& other);
   PageRef(PageRef&& other) noexcept;
   PageRef& operator=(PageRef other) noexcept;
@@ -40,7 +49,8 @@ class PageRef {
 
  private:
   struct Header;
-  static PageRef Allocate(size_t page_bytes, size_t turn_count, uint64_t base);
+  static PageRef Allocate(size_t page_bytes, size_t turn_count, uint64_t base,
+                          std::shared_ptr<PagePool> pool);
   float* turns() const;
   Header* header_ = nullptr;
 };

@@ -59,6 +59,7 @@ struct KvCache::State {
   bool AwaitsMap() const { return UsesMap() && key_map == nullptr; }
   // Null: pages share one frame.
   const RopeParameters* Frames() const;
+  PageKind PagesToMake() const { return {format.PageBytes(), Frames(), options.page_pool}; }
 
   size_t size() const { return sinks.count() + pages.tokens() + window.count(); }
   uint64_t packed_position() const { return options.first_position + sinks.count() + evicted; }

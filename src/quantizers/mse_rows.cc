@@ -2,6 +2,7 @@
 #include <cstring>
 #include <limits>
 
+#include "src/base/aligned_bytes.h"
 #include "src/base/failure.h"
 #include "src/base/half.h"
 #include "src/kernels/kernels.h"
@@ -19,6 +20,12 @@ kernels::PackedBlocks View(const MseRows& rows, const uint8_t* blocks) {
 }
 
 }  // namespace
+
+void* MseRows::AllocateBytes(size_t size) { return AllocateAligned(size); }
+
+void MseRows::FreeBytes(void* bytes, size_t size) noexcept {
+  FreeAligned(static_cast<std::byte*>(bytes), size);
+}
 
 size_t MseRows::BlockBytes() const {
   const size_t bits = static_cast<size_t>(bits_);

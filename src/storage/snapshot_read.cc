@@ -224,7 +224,7 @@ Result<void> ReadPages(const SnapshotMetadata& metadata, SnapshotTensors& tensor
   for (size_t page = 0; page < end_lane; page += kPageTokens) {
     const size_t begin = std::max(page, first_lane);
     const size_t count = std::min(end_lane, page + kPageTokens) - begin;
-    pages.push_back(PageRef::Make(state.format.PageBytes(), base + page, state.Frames()));
+    pages.push_back(PageRef::Make(state.PagesToMake(), base + page));
     for (const SideTensors* side : {&keys, &values}) {
       TQ_CHECK(FillLanes(*side, state.parts(), begin - first_lane, count, begin - page,
                          pages.back().bytes()));

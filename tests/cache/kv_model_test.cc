@@ -74,6 +74,12 @@ const OptionSet kSets[] = {
        o.window = 0;
        o.format.values.bits = 8;
      }},
+    {"EvictsPagesOfAPool",
+     [](KvCacheOptions& o) {
+       o.max_tokens = 600;
+       o.window = 0;
+       o.page_pool = *PagePool::Create({.slab_bytes = size_t{2} << 20});
+     }},
     {"EvictsBehindAWindow",
      [](KvCacheOptions& o) {
        o.max_tokens = 410;
@@ -126,7 +132,7 @@ class KvModelTest : public testing::TestWithParam<OptionSet> {};
 
 // Fails with the shrunk sequence if there is one.
 void RunSeed(const KvCacheOptions& options, const Rows& pool, uint64_t seed) {
-  constexpr size_t kSteps = 1050;  // ten sets: more than 10,000 in all
+  constexpr size_t kSteps = 1050;  // eleven sets: more than 10,000 in all
   std::vector<Step> steps = RandomSteps(kSteps, seed);
   test::PackingErrors errors;
   if (const auto failure = RunSteps(options, pool, steps, &errors)) {
