@@ -54,11 +54,7 @@ struct AttendPlan {
   std::vector<AttendSpan> spans;
 
   // Lanes of a block that the query token sees.
-  struct Range {
-    size_t begin;
-    size_t end;
-    bool empty() const { return begin >= end; }
-  };
+  using Range = kernels::TokenRange;
   Range Visible(const AttendBlock& block, size_t query_token) const {
     int64_t begin = static_cast<int64_t>(block.begin);
     int64_t end = static_cast<int64_t>(block.end);

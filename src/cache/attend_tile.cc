@@ -62,6 +62,8 @@ AttendTile::AttendTile(const AttendPlan& plan, size_t kv_head, size_t first_toke
   factors_.resize(parts * rows_);
   framed_.resize(rows_ * plan.head_dim);
   scratch_.resize(2 * plan.head_dim);
+  ranges_.resize(rows_);
+  no_offsets_.assign(rows_, 0.0f);
   keep_.resize(rows_);
   gain_.resize(rows_);
 }
@@ -250,33 +252,33 @@ void AttendTile::BendLogits(const AttendBlock& block, size_t r, AttendPlan::Rang
   }
 }
 
+// Scores of the block in range become logits: with the frame's offset, bent.
+void AttendTile::BendBlock(const AttendBlock& block) {
+  for (size_t r = 0; r < rows_; ++r) {
+    AttendPlan::Range& range = ranges_[r];
+    if (range.empty()) continue;
+    float* scores = Scores(r);
+    for (size_t t = range.begin; t < range.end; ++t) scores[t] += offsets_[r];
+    BendLogits(block, r, range);
+    // A bias may hide the block.
+    const bool hidden = std::all_of(scores + range.begin, scores + range.end,
+                                    [](float s) { return s == kNothing; });
+    if (hidden) range = {0, 0};
+  }
+}
+
 void AttendTile::SoftmaxBlock(const AttendBlock& block, PartialSums& partial) {
   const bool packed_values = block.exact == nullptr && !plan_.parts->values.exact();
+  for (size_t r = 0; r < rows_; ++r) ranges_[r] = plan_.Visible(block, QueryToken(r));
+  if (plan_.bends_logits) BendBlock(block);
+  const float* offsets = plan_.bends_logits ? no_offsets_.data() : offsets_.data();
+  plan_.kernels->attention->softmax({scores_, kPageTokens}, rows_, ranges_.data(), offsets,
+                                    partial.states.data(), keep_.data());
   size_t last = 0;  // past the last token with a weight
   for (size_t r = 0; r < rows_; ++r) {
-    AttendPlan::Range range = plan_.Visible(block, QueryToken(r));
-    float offset = offsets_[r];
-    if (!range.empty() && plan_.bends_logits) {
-      for (size_t t = range.begin; t < range.end; ++t) Scores(r)[t] += offset;
-      offset = 0.0f;
-      BendLogits(block, r, range);
-      const float* scores = Scores(r);
-      // A bias may hide the block.
-      if (std::all_of(scores + range.begin, scores + range.end,
-                      [](float s) { return s == kNothing; })) {
-        range = {0, 0};
-      }
-    }
-    size_t written = 0;
-    if (range.empty()) {
-      keep_[r] = 1.0f;
-    } else {
-      keep_[r] = plan_.kernels->attention->softmax(Scores(r), range.begin, range.end, offset,
-                                                   partial.states[r]);
-      written = RoundUp(range.end, 16);
-      last = std::max(last, range.end);
-    }
-    std::fill(Scores(r) + written, Scores(r) + kPageTokens, 0.0f);
+    const size_t end = ranges_[r].empty() ? 0 : ranges_[r].end;
+    std::fill(Scores(r) + RoundUp(end, 16), Scores(r) + kPageTokens, 0.0f);
+    last = std::max(last, end);
   }
   if (last == 0) return;
   if (packed_values) return AccumulatePage(block, last, partial);
@@ -291,14 +293,9 @@ void AttendTile::AccumulatePage(const AttendBlock& block, size_t last, PartialSu
   const std::byte* bytes = HeadBytes(*block.page);
   const size_t blocks = CeilDivide(last, kernels::kValueBlockRows);
   const size_t tokens = blocks * kernels::kValueBlockRows;
-  const bool two = weight_low_ != nullptr;
   for (const KvPart& part : plan_.parts->values.parts) {
-    for (size_t r = 0; r < rows_; ++r) {
-      const size_t at = r * kernels::kBlockTokens;
-      gain_[r] = plan_.kernels->attention->weight_digits(Scores(r), ScalesOf(part, bytes), tokens,
-                                                         weight_high_ + at,
-                                                         two ? weight_low_ + at : nullptr);
-    }
+    plan_.kernels->attention->weight_digits({scores_, kPageTokens}, rows_, ScalesOf(part, bytes),
+                                            tokens, weight_high_, weight_low_, gain_.data());
     plan_.kernels->attention->accumulate_values(
         part.score, {BlocksOf(part, bytes), blocks, KeysBehind(block)}, {weight_high_, weight_low_},
         rows_, keep_.data(), gain_.data(),

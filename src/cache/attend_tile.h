@@ -48,6 +48,7 @@ class AttendTile {
   kernels::ReadAhead KeysBehind(const AttendBlock& block) const;  // of the next page
   kernels::ReadAhead ValuesOf(const AttendBlock& block) const;
   void BendLogits(const AttendBlock& block, size_t r, AttendPlan::Range range);
+  void BendBlock(const AttendBlock& block);
   void SoftmaxBlock(const AttendBlock& block, PartialSums& partial);
   void AccumulatePage(const AttendBlock& block, size_t last, PartialSums& partial);
   size_t QueryToken(size_t r) const { return first_token_ + r / plan_.group; }
@@ -76,6 +77,8 @@ class AttendTile {
   int8_t* low_;         // null for one digit, as weight_low_
   uint8_t* weight_high_;
   uint8_t* weight_low_;
+  std::vector<AttendPlan::Range> ranges_;  // of each row, in the block at hand
+  std::vector<float> no_offsets_;
   std::vector<float> keep_;
   std::vector<float> gain_;
 };

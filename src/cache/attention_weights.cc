@@ -31,7 +31,10 @@ bool Softmax(float factor, float* row, size_t count) {
   }
   if (!finite) return false;
   kernels::SoftmaxState state = {-std::numeric_limits<float>::infinity(), 0.0f};
-  FastestKernels().attention->softmax(row, 0, count, 0.0f, state);
+  const kernels::TokenRange all = {0, count};
+  const float offset = 0.0f;
+  float keep = 1.0f;
+  FastestKernels().attention->softmax({row, count}, 1, &all, &offset, &state, &keep);
   const float inverse = 1.0f / state.sum;
   for (size_t j = 0; j < count; ++j) row[j] *= inverse;
   return true;

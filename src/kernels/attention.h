@@ -70,6 +70,13 @@ struct SoftmaxState {
   float sum;
 };
 
+// Tokens [begin, end) of a block.
+struct TokenRange {
+  size_t begin;
+  size_t end;
+  bool empty() const { return begin >= end; }
+};
+
 // Rows kept as they came: keys or values of sinks, window and unquantized caches.
 enum class ExactType { kF16, kF32 };
 struct ExactRows {
@@ -107,21 +114,24 @@ struct FramePlan {
 };
 
 struct AttentionKernels {
-  // scores[begin, end) become weights 2^(score + offset - max), all others of [0, RoundUp(end, 16))
-  // become 0, where max is the largest of state.max and every score + offset. Returns
-  // 2^(old max - new max), what earlier sums are to be multiplied by. Then
-  //   state.sum = state.sum · that + sum of the weights
+  // Of each row r of scores, [begin, end) of ranges[r] become weights 2^(score + offset - max), all
+  // others of [0, RoundUp(end, 16)) become 0, where offset = offsets[r] and max is the largest of
+  // states[r].max and every score + offset. keep[r] = 2^(old max - new max), what earlier sums are
+  // to be multiplied by. Then
+  //   states[r].sum = states[r].sum · keep[r] + sum of the weights
   // (16 accumulators, weight t to accumulator t % 16, added i with i + 8, + 4, + 2, + 1).
-  // begin < end; scores in range are finite. Exact.
-  float (*softmax)(float* scores, size_t begin, size_t end, float offset, SoftmaxState& state);
-
-  // Weights times value scales, p_t = weights[t] · float(scales[t]), as digits: p_t · (most / the
-  // largest p) rounded to nearest even, most = 16383 or (low null) 127. `count` tokens, a multiple
-  // of 16. Returns largest p / most, what a digit stands for; 0 and zero digits if that is below
-  // kLeastWeight. Tokens of weight 0 have digit 0 whatever their scale, which must be finite.
+  // Scores in range are finite. A row whose range is empty is left as it is, with keep[r] = 1.
   // Exact.
-  float (*weight_digits)(const float* weights, const uint16_t* scales, size_t count, uint8_t* high,
-                         uint8_t* low);
+  void (*softmax)(const QueryRows<float>& scores, size_t rows, const TokenRange* ranges,
+                  const float* offsets, SoftmaxState* states, float* keep);
+
+  // Weights times value scales, p_t = weights[r][t] · float(scales[t]), as digits at r ·
+  // kBlockTokens: p_t · (most / the row's largest p) rounded to nearest even, most = 16383 or (low
+  // null) 127. `count` tokens, a multiple of 16. gain[r] = largest p / most, what a digit stands
+  // for; 0 and zero digits if that largest is below kLeastWeight. Tokens of weight 0 have digit 0
+  // whatever their scale, which must be finite. Exact.
+  void (*weight_digits)(const QueryRows<const float>& weights, size_t rows, const uint16_t* scales,
+                        size_t count, uint8_t* high, uint8_t* low, float* gain);
 
   // sums[q][j] = sums[q][j] · keep[q] + float(sum over tokens of level_tj · digit_qt) · gain[q] for
   // the first 64·blocks.count tokens of value blocks. The inner sum is an exact integer. Exact.

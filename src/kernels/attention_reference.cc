@@ -26,7 +26,8 @@ float ElementAt(const ExactRows& rows, size_t t, size_t j) {
   return F16ToF32({static_cast<const uint16_t*>(rows.rows)[at]});
 }
 
-float Softmax(float* scores, size_t begin, size_t end, float offset, SoftmaxState& state) {
+float SoftmaxOf(float* scores, TokenRange range, float offset, SoftmaxState& state) {
+  const auto [begin, end] = range;
   const float old_max = state.max;
   for (size_t t = begin; t < end; ++t) state.max = std::max(state.max, scores[t] + offset);
   float lanes[16] = {};
@@ -38,6 +39,15 @@ float Softmax(float* scores, size_t begin, size_t end, float offset, SoftmaxStat
   const float keep = Exp2(old_max - state.max);
   state.sum = state.sum * keep + AddLanes(lanes);
   return keep;
+}
+
+void Softmax(const QueryRows<float>& scores, size_t rows, const TokenRange* ranges,
+             const float* offsets, SoftmaxState* states, float* keep) {
+  for (size_t r = 0; r < rows; ++r) {
+    keep[r] = ranges[r].empty()
+                  ? 1.0f
+                  : SoftmaxOf(scores.data + r * scores.stride, ranges[r], offsets[r], states[r]);
+  }
 }
 
 float WeightDigitsOf(const float* weights, const uint16_t* scales, size_t count, uint8_t* high,
@@ -54,6 +64,15 @@ float WeightDigitsOf(const float* weights, const uint16_t* scales, size_t count,
     if (low != nullptr) low[t] = static_cast<uint8_t>(digit & 127);
   }
   return largest < kLeastWeight ? 0.0f : largest / most;
+}
+
+void MakeWeightDigits(const QueryRows<const float>& weights, size_t rows, const uint16_t* scales,
+                      size_t count, uint8_t* high, uint8_t* low, float* gain) {
+  for (size_t r = 0; r < rows; ++r) {
+    const size_t at = r * kBlockTokens;
+    gain[r] = WeightDigitsOf(weights.data + r * weights.stride, scales, count, high + at,
+                             low == nullptr ? nullptr : low + at);
+  }
 }
 
 void AccumulateValues(const ScorePlan& plan, const BlocksView& blocks, const WeightDigits& weights,
@@ -161,7 +180,7 @@ float Exp2(float x) {
 
 const AttentionKernels kAttention = {
     .softmax = Softmax,
-    .weight_digits = WeightDigitsOf,
+    .weight_digits = MakeWeightDigits,
     .accumulate_values = AccumulateValues,
     .score_exact = ScoreExact,
     .accumulate_exact = AccumulateExact,

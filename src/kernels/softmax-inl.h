@@ -59,8 +59,9 @@ HWY_INLINE hn::Mask<DF> Seen(size_t t, size_t begin, size_t end) {
   return hn::RebindMask(d, hn::AndNot(below_begin, below_end));
 }
 
-inline float Softmax(float* scores, size_t begin, size_t end, float offset, SoftmaxState& state) {
+inline float SoftmaxOf(float* scores, TokenRange range, float offset, SoftmaxState& state) {
   const DF d;
+  const auto [begin, end] = range;
   const size_t stop = RoundUp(end, 16);
   const size_t first = begin / kFloats * kFloats;
   VF largest = hn::Set(d, -std::numeric_limits<float>::infinity());
@@ -93,13 +94,22 @@ inline float Softmax(float* scores, size_t begin, size_t end, float offset, Soft
   return keep;
 }
 
+inline void Softmax(const QueryRows<float>& scores, size_t rows, const TokenRange* ranges,
+                    const float* offsets, SoftmaxState* states, float* keep) {
+  for (size_t r = 0; r < rows; ++r) {
+    keep[r] = ranges[r].empty()
+                  ? 1.0f
+                  : SoftmaxOf(scores.data + r * scores.stride, ranges[r], offsets[r], states[r]);
+  }
+}
+
 HWY_INLINE VF LoadF16(const uint16_t* numbers) {
   const hn::Rebind<hwy::float16_t, DF> dh;
   return hn::PromoteTo(DF(), hn::LoadU(dh, reinterpret_cast<const hwy::float16_t*>(numbers)));
 }
 
-inline float MakeWeightDigits(const float* weights, const uint16_t* scales, size_t count,
-                              uint8_t* high, uint8_t* low) {
+inline float WeightDigitsOf(const float* weights, const uint16_t* scales, size_t count,
+                            uint8_t* high, uint8_t* low) {
   const DF d;
   const hn::Repartition<uint32_t, DF> du;
   const hn::Rebind<uint8_t, DF> d8;
@@ -120,6 +130,16 @@ inline float MakeWeightDigits(const float* weights, const uint16_t* scales, size
     hn::StoreU(hn::U8FromU32(hn::And(digit, hn::Set(du, 127u))), d8, low + t);
   }
   return max < kLeastWeight ? 0.0f : max / most;
+}
+
+inline void MakeWeightDigits(const QueryRows<const float>& weights, size_t rows,
+                             const uint16_t* scales, size_t count, uint8_t* high, uint8_t* low,
+                             float* gain) {
+  for (size_t r = 0; r < rows; ++r) {
+    const size_t at = r * kBlockTokens;
+    gain[r] = WeightDigitsOf(weights.data + r * weights.stride, scales, count, high + at,
+                             low == nullptr ? nullptr : low + at);
+  }
 }
 
 inline void Merge(SoftmaxState& into, float* into_sums, const SoftmaxState& from,

@@ -68,57 +68,145 @@ class AttentionKernelsTest : public testing::TestWithParam<const KernelTable*> {
   const AttentionKernels& reference() const { return reference::kAttention; }
 };
 
+// Rows of one call, each with its own range, offset and state.
+struct SoftmaxCase {
+  std::vector<TokenRange> ranges;
+  std::vector<float> offsets;
+  std::vector<SoftmaxState> states;
+  std::vector<float> scores;  // [rows × kBlockTokens], NaN outside the ranges
+  std::vector<float> keep;
+
+  explicit SoftmaxCase(const std::vector<TokenRange>& ranges_in, float old_max)
+      : ranges(ranges_in),
+        offsets(Normal(ranges.size(), 8)),
+        scores(Normal(ranges.size() * kBlockTokens, 7, 4.0f)),
+        keep(ranges.size(), -1.0f) {
+    for (size_t r = 0; r < ranges.size(); ++r) {
+      states.push_back({old_max, old_max == kNothing ? 0.0f : 2.5f});
+      float* row = scores.data() + r * kBlockTokens;
+      row[ranges[r].begin % kBlockTokens] = -200.0f;  // its weight is zero
+      for (size_t t = 0; t < kBlockTokens; ++t)
+        if (t < ranges[r].begin || t >= ranges[r].end) row[t] = std::nanf("");
+    }
+  }
+
+  void Run(const AttentionKernels& kernels) {
+    kernels.softmax({scores.data(), kBlockTokens}, ranges.size(), ranges.data(), offsets.data(),
+                    states.data(), keep.data());
+  }
+  std::vector<float> Written(size_t r) const {
+    const size_t written = ranges[r].empty() ? 0 : (ranges[r].end + 15) / 16 * 16;
+    const auto row = scores.begin() + static_cast<ptrdiff_t>(r * kBlockTokens);
+    return {row, row + static_cast<ptrdiff_t>(written)};
+  }
+};
+
+void ExpectEqual(const SoftmaxCase& actual, const SoftmaxCase& expected, const std::string& what) {
+  for (size_t r = 0; r < actual.ranges.size(); ++r) {
+    SCOPED_TRACE("row " + std::to_string(r) + " of " + std::to_string(actual.ranges.size()));
+    ExpectSameBits(actual.Written(r), expected.Written(r), "weights " + what);
+    EXPECT_EQ(actual.keep[r], expected.keep[r]) << what;
+    EXPECT_EQ(actual.states[r].max, expected.states[r].max) << what;
+    EXPECT_EQ(actual.states[r].sum, expected.states[r].sum) << what;
+  }
+}
+
 TEST_P(AttentionKernelsTest, SoftmaxEqualsReferenceForEveryRange) {
   for (size_t end = 1; end <= kBlockTokens; end += end < 40 ? 1 : 23) {
     for (const size_t begin : {size_t{0}, size_t{1}, end / 3, end / 2, end - 1}) {
       for (const float old_max : {kNothing, -3.0f, 50.0f}) {
-        std::vector<float> scores = Normal(kBlockTokens, 7, 4.0f);
-        scores[begin] = -200.0f;  // its weight is zero
-        for (size_t t = 0; t < kBlockTokens; ++t)
-          if (t < begin || t >= end) scores[t] = std::nanf("");
-        std::vector<float> expected = scores;
-        SoftmaxState state = {old_max, old_max == kNothing ? 0.0f : 2.5f};
-        SoftmaxState expected_state = state;
-        const float keep = kernels().softmax(scores.data(), begin, end, 0.75f, state);
-        const float expected_keep =
-            reference().softmax(expected.data(), begin, end, 0.75f, expected_state);
-        const size_t written = (end + 15) / 16 * 16;
-        scores.resize(written);
-        expected.resize(written);
-        ExpectSameBits(scores, expected, "weights to " + std::to_string(end));
-        EXPECT_EQ(keep, expected_keep);
-        EXPECT_EQ(state.max, expected_state.max);
-        EXPECT_EQ(state.sum, expected_state.sum);
+        SoftmaxCase actual({{begin, end}}, old_max);
+        SoftmaxCase expected = actual;
+        actual.Run(kernels());
+        expected.Run(reference());
+        ExpectEqual(actual, expected, "to " + std::to_string(end));
       }
     }
   }
 }
 
+// Every row is what it is alone; one whose range is empty is left as it is.
+TEST_P(AttentionKernelsTest, SoftmaxOfManyRows) {
+  for (size_t rows = 1; rows <= 19; ++rows) {
+    std::vector<TokenRange> ranges;
+    for (size_t r = 0; r < rows; ++r) {
+      const size_t end = 1 + 37 * (r + rows) % kBlockTokens;
+      ranges.push_back(r % 5 == 3 ? TokenRange{end, end} : TokenRange{end / (2 + r), end});
+    }
+    SoftmaxCase actual(ranges, -1.5f);
+    SoftmaxCase expected = actual;
+    const SoftmaxCase before = actual;
+    actual.Run(kernels());
+    expected.Run(reference());
+    ExpectEqual(actual, expected, "side by side");
+    for (size_t r = 0; r < rows; ++r) {
+      if (!ranges[r].empty()) continue;
+      EXPECT_EQ(actual.keep[r], 1.0f);
+      EXPECT_EQ(actual.states[r].max, before.states[r].max);
+      EXPECT_EQ(actual.states[r].sum, before.states[r].sum);
+      const auto row = [&](const SoftmaxCase& of) {
+        const auto first = of.scores.begin() + static_cast<ptrdiff_t>(r * kBlockTokens);
+        return std::vector<float>(first, first + kBlockTokens);
+      };
+      ExpectSameBits(row(actual), row(before), "an empty range");
+    }
+  }
+}
+
+// Rows of weights: of usual ones, tiny ones, ones too small to count and zeros.
+struct DigitsCase {
+  size_t count;
+  std::vector<float> weights;  // [4 × kBlockTokens]
+  std::vector<uint16_t> scales;
+  std::vector<uint8_t> high, low;
+  std::vector<float> gain;
+
+  DigitsCase(size_t count_in, bool two)
+      : count(count_in),
+        weights(Normal(4 * kBlockTokens, 3)),
+        scales(ToF16(Normal(count, 4))),
+        high(4 * kBlockTokens, 255),
+        low(two ? 4 * kBlockTokens : 0, 255),
+        gain(4, -1.0f) {
+    constexpr float kLargest[4] = {1.0f, 1e-20f, 1e-31f, 0.0f};
+    for (size_t i = 0; i < weights.size(); ++i)
+      weights[i] = std::fabs(weights[i]) * kLargest[i / kBlockTokens];
+    for (uint16_t& scale : scales) scale &= 0x7FFF;
+  }
+  void Run(const AttentionKernels& kernels) {
+    kernels.weight_digits({weights.data(), kBlockTokens}, 4, scales.data(), count, high.data(),
+                          low.empty() ? nullptr : low.data(), gain.data());
+  }
+};
+
 TEST_P(AttentionKernelsTest, WeightDigitsEqualReference) {
   for (size_t count = 16; count <= kBlockTokens; count += 16) {
-    for (const float largest : {1.0f, 1e-20f, 1e-31f, 0.0f}) {
-      for (const bool two : {true, false}) {
-        std::vector<float> weights = Normal(count, 3);
-        for (float& w : weights) w = std::fabs(w) * largest;
-        const std::vector<uint16_t> scales = ToF16(Normal(count, 4));
-        std::vector<uint16_t> positive = scales;
-        for (uint16_t& s : positive) s &= 0x7FFF;
-        std::vector<uint8_t> high(count), low(count), expected_high(count), expected_low(count);
-        const float factor = kernels().weight_digits(weights.data(), positive.data(), count,
-                                                     high.data(), two ? low.data() : nullptr);
-        EXPECT_EQ(factor, reference().weight_digits(weights.data(), positive.data(), count,
-                                                    expected_high.data(),
-                                                    two ? expected_low.data() : nullptr));
-        EXPECT_EQ(high, expected_high);
-        EXPECT_EQ(low, expected_low);
-        EXPECT_EQ(factor == 0.0f, largest < 1e-30f);
-        EXPECT_EQ(*std::ranges::max_element(high), factor == 0.0f ? 0 : 127);
-        // Every weight is what its digits say, to half a step.
-        for (size_t t = 0; t < count && factor != 0.0f; ++t) {
-          const double p = static_cast<double>(weights[t]) * F16ToF32({positive[t]});
-          const double digit = two ? 128 * high[t] + low[t] : high[t];
-          EXPECT_NEAR(digit * factor, p, 0.501 * factor);
-        }
+    for (const bool two : {true, false}) {
+      DigitsCase actual(count, two);
+      DigitsCase expected = actual;
+      actual.Run(kernels());
+      expected.Run(reference());
+      EXPECT_EQ(actual.high, expected.high) << count;  // and nothing behind the digits
+      EXPECT_EQ(actual.low, expected.low) << count;
+      EXPECT_EQ(actual.gain, expected.gain) << count;
+    }
+  }
+}
+
+// Every weight is what its digits say, to half a step.
+TEST_P(AttentionKernelsTest, WeightDigitsAreTheWeights) {
+  for (const bool two : {true, false}) {
+    DigitsCase made(kBlockTokens, two);
+    made.Run(kernels());
+    for (size_t r = 0; r < 4; ++r) {
+      EXPECT_EQ(made.gain[r] == 0.0f, r >= 2);
+      const auto row = made.high.begin() + static_cast<ptrdiff_t>(r * kBlockTokens);
+      EXPECT_EQ(*std::max_element(row, row + kBlockTokens), r >= 2 ? 0 : 127);
+      for (size_t t = 0; t < kBlockTokens && r < 2; ++t) {
+        const size_t at = r * kBlockTokens + t;
+        const double p = static_cast<double>(made.weights[at]) * F16ToF32({made.scales[t]});
+        const double digit = two ? 128 * made.high[at] + made.low[at] : made.high[at];
+        EXPECT_NEAR(digit * made.gain[r], p, 0.501 * made.gain[r]);
       }
     }
   }
