@@ -125,33 +125,35 @@ void AttendTile::Logits(const MatrixView<float>& logits) {
   }
 }
 
-void AttendTile::FrameQuery(const KvPage& page, size_t r) {
+kernels::FramePlan AttendTile::FrameOf(const KvPage& page) const {
+  const KvView& view = *plan_.view;
+  kernels::FramePlan frame = {};
+  frame.dim = plan_.head_dim;
+  if (view.key_map == nullptr) return frame;
+  const auto data = [](std::span<const float> numbers) {
+    return numbers.empty() ? nullptr : numbers.data();
+  };
+  frame.center = data(view.key_map->center(kv_head_));
+  frame.scale = data(view.key_map->inverse_scale(kv_head_));
+  if (view.rotary_dim == 0) return frame;
+  frame.rotary_dim = view.rotary_dim;
+  frame.interleaved = view.rope_pairing == RopePairing::kInterleaved;
+  frame.cosines = page.turns;
+  frame.sines = page.turns + view.rotary_dim / 2;
+  return frame;
+}
+
+void AttendTile::FrameQuery(const kernels::FramePlan& frame, size_t r) {
   const size_t dim = plan_.head_dim;
   const KvView& view = *plan_.view;
-  const float* query = queries_ + r * dim;
   float* framed = framed_.data() + r * dim;
-  offsets_[r] = 0.0f;
-  if (view.key_map == nullptr) {
-    std::copy_n(query, dim, framed);
-  } else {
-    const KeyMap& map = *view.key_map;
-    const bool turned = view.rotary_dim != 0;
-    const auto data = [](std::span<const float> numbers) {
-      return numbers.empty() ? nullptr : numbers.data();
-    };
-    const kernels::FramePlan frame = {dim,
-                                      turned ? view.rotary_dim : 0,
-                                      view.rope_pairing == RopePairing::kInterleaved,
-                                      page.turns,
-                                      turned ? page.turns + view.rotary_dim / 2 : nullptr,
-                                      data(map.center(kv_head_)),
-                                      data(map.inverse_scale(kv_head_))};
-    offsets_[r] = plan_.kernels->attention->frame_query(frame, query, framed);
-    if (const auto matrix = map.inverse_transpose(kv_head_); !matrix.empty()) {
-      std::copy_n(framed, dim, scratch_.data());
-      plan_.kernels->attention->score_exact({matrix.data(), kernels::ExactType::kF32, dim, dim},
-                                            dim, {scratch_.data(), dim}, 1, {framed, dim});
-    }
+  offsets_[r] = plan_.kernels->attention->frame_query(frame, queries_ + r * dim, framed);
+  const auto matrix = view.key_map == nullptr ? std::span<const float>()
+                                              : view.key_map->inverse_transpose(kv_head_);
+  if (!matrix.empty()) {
+    std::copy_n(framed, dim, scratch_.data());
+    plan_.kernels->attention->score_exact({matrix.data(), kernels::ExactType::kF32, dim, dim}, dim,
+                                          {scratch_.data(), dim}, 1, {framed, dim});
   }
   if (view.key_channels == nullptr) return;
   const uint16_t* channels = view.key_channels + kv_head_ * dim;
@@ -160,12 +162,26 @@ void AttendTile::FrameQuery(const KvPage& page, size_t r) {
 }
 
 void AttendTile::PrepareQueries(const KvPage& page) {
-  const bool per_page = plan_.view->key_map != nullptr && plan_.view->rotary_dim != 0;
+  const KeyMap* map = plan_.view->key_map;
+  const bool per_page = map != nullptr && plan_.view->rotary_dim != 0;
   if (prepared_for_ == &page || (prepared_for_ != nullptr && !per_page)) return;
   prepared_for_ = &page;
+  const kernels::FramePlan frame = FrameOf(page);
   const std::vector<KvPart>& parts = plan_.parts->keys.parts;
+  const bool one_go = FramesInOneGo(plan_.parts->keys) &&
+                      (map == nullptr || map->inverse_transpose(kv_head_).empty());
   for (size_t r = 0; r < rows_; ++r) {
-    FrameQuery(page, r);
+    if (one_go) {
+      const size_t at = r * kernels::PaddedDim(parts[0].dim);
+      const auto factor = PrepareFramedQuery(
+          parts[0], kv_head_, frame, queries_ + r * plan_.head_dim,
+          {high_ + at, low_ == nullptr ? nullptr : low_ + at}, scratch_.data(), offsets_[r]);
+      if (factor) {
+        factors_[r] = static_cast<float>(*factor);
+        continue;
+      }
+    }
+    FrameQuery(frame, r);
     for (size_t p = 0; p < parts.size(); ++p) {
       const size_t stride = kernels::PaddedDim(parts[p].dim);
       const size_t at = p * rows_ * digit_stride_ + r * stride;

@@ -40,7 +40,8 @@ class AttendTile {
  private:
   void MakeBuffers(size_t key_parts);
   void PrepareQueries(const KvPage& page);  // for the page's frame
-  void FrameQuery(const KvPage& page, size_t r);
+  kernels::FramePlan FrameOf(const KvPage& page) const;
+  void FrameQuery(const kernels::FramePlan& frame, size_t r);
   bool SeesAny(const AttendBlock& block) const;
   // Scores of every lane up to block.end; `ahead` is what is read next.
   void Score(const AttendBlock& block, const kernels::ReadAhead& ahead);

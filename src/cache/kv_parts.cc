@@ -164,6 +164,10 @@ void ClearLanes(const KvPart& part, bool values, size_t first_lane, size_t count
   std::fill_n(lanes.scales_f16 + first_lane, count, uint16_t{0});
 }
 
+// Of a query that neither overflowed nor lost bits on its way. Almost all are; the others are found
+// out by this.
+bool IsUsual(double factor) { return std::isfinite(factor) && factor > 0x1p-60; }
+
 }  // namespace
 
 double PreparePartQuery(const KvPart& part, size_t head, const float* query,
@@ -183,11 +187,24 @@ double PreparePartQuery(const KvPart& part, size_t head, const float* query,
     const double per_level = core.QueryDigits(projected, digits) / core.sigma_step();
     return std::ldexp(per_level * part.level_step, exponent);
   };
-  // Almost every query is far from overflow; what the others need is found out afterwards.
-  if (const double factor = prepare(0); std::isfinite(factor) && factor > 0x1p-60) return factor;
+  if (const double factor = prepare(0); IsUsual(factor)) return factor;
   std::copy_n(query + part.first_channel, part.dim, scratch);
   const double norm = std::sqrt(core.kernels().norm_squared(scratch, part.dim));
   return prepare(norm == 0.0 ? 0 : PrescaleExponent(norm));
+}
+
+bool FramesInOneGo(const KvSide& keys) {
+  return keys.parts.size() == 1 && keys.options.method == KvMethod::kMse &&
+         keys.parts[0].cores[0].options().rotation == RotationKind::kHadamard;
+}
+
+std::optional<double> PrepareFramedQuery(const KvPart& part, size_t head,
+                                         const kernels::FramePlan& frame, const float* query,
+                                         const QueryDigitRow& digits, float* scratch,
+                                         float& offset) {
+  const double factor = part.cores[head].FramedQueryDigits(frame, query, scratch, digits, offset);
+  if (!IsUsual(factor)) return std::nullopt;
+  return factor;
 }
 
 void UnrotatePartSums(const KvPart& part, size_t head, const float* sums, float* permuted_row) {

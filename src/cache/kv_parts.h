@@ -61,6 +61,17 @@ struct KvFormat::Parts {
 double PreparePartQuery(const KvPart& part, size_t head, const float* query,
                         const QueryDigitRow& digits, float* scratch);
 
+// Whether queries go into their frame and to digits in one go (PrepareFramedQuery) where the map
+// has no full matrix: codes of all channels behind a Hadamard rotation.
+bool FramesInOneGo(const KvSide& keys);
+
+// frame_query and PreparePartQuery in one go, for the only part of such a side. nullopt: the query
+// needs the long way.
+std::optional<double> PrepareFramedQuery(const KvPart& part, size_t head,
+                                         const kernels::FramePlan& frame, const float* query,
+                                         const QueryDigitRow& digits, float* scratch,
+                                         float& offset);
+
 // The other direction for sums of values, [part.dim] coordinates in units of scale · level: writes
 // the part's channels of a permuted row.
 void UnrotatePartSums(const KvPart& part, size_t head, const float* sums, float* permuted_row);

@@ -10,12 +10,21 @@
 #include "src/kernels/exact_rows-inl.h"
 #include "src/kernels/frame-inl.h"
 #include "src/kernels/simd-inl.h"
+#include "src/kernels/query-inl.h"
+#include "src/kernels/rotate-inl.h"
 #include "src/kernels/softmax-inl.h"
 #include "src/kernels/values-inl.h"
 
 #if TURBOQUANT_SIMD_TARGET
 HWY_BEFORE_NAMESPACE();
 namespace turboquant::kernels::HWY_NAMESPACE {
+
+inline float FramedDigits(const FramePlan& frame, const RotationPlan& rotation, const float* query,
+                          float* scratch, int8_t* high, int8_t* low, float& offset) {
+  offset = FrameQuery(frame, query, scratch);
+  Rotate(rotation, scratch);
+  return RoundQuery(scratch, rotation.dim, high, low);
+}
 
 inline constexpr AttentionKernels kAttention = {
     .softmax = Softmax,
@@ -26,6 +35,7 @@ inline constexpr AttentionKernels kAttention = {
     .merge = Merge,
     .frame_key = FrameKey,
     .frame_query = FrameQuery,
+    .framed_digits = FramedDigits,
 };
 
 }  // namespace turboquant::kernels::HWY_NAMESPACE

@@ -19,6 +19,7 @@
 
 namespace turboquant::kernels {
 
+struct RotationPlan;
 struct ScorePlan;
 
 // What is read after the blocks at hand: kernels prefetch it while they read those. A hint that
@@ -162,6 +163,11 @@ struct AttentionKernels {
 
   // out = scale ⊙ R^T query; returns <R^T query, center> as score_exact sums it. Exact.
   float (*frame_query)(const FramePlan& plan, const float* query, float* out);
+
+  // frame_query to scratch [dim], which gives `offset`, then rotate and query_digits (kernels.h),
+  // whose result is returned. What scratch holds afterwards is nobody's. Exact.
+  float (*framed_digits)(const FramePlan& frame, const RotationPlan& rotation, const float* query,
+                         float* scratch, int8_t* high, int8_t* low, float& offset);
 };
 
 namespace reference {

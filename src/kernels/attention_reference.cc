@@ -166,6 +166,13 @@ float FrameQuery(const FramePlan& plan, const float* query, float* out) {
   return offset;
 }
 
+float FramedDigits(const FramePlan& frame, const RotationPlan& rotation, const float* query,
+                   float* scratch, int8_t* high, int8_t* low, float& offset) {
+  offset = FrameQuery(frame, query, scratch);
+  Rotate(rotation, scratch);
+  return RoundQuery(scratch, rotation.dim, high, low);
+}
+
 }  // namespace
 
 float Exp2(float x) {
@@ -187,6 +194,7 @@ const AttentionKernels kAttention = {
     .merge = Merge,
     .frame_key = FrameKey,
     .frame_query = FrameQuery,
+    .framed_digits = FramedDigits,
 };
 
 }  // namespace turboquant::kernels::reference

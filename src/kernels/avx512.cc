@@ -60,6 +60,9 @@
 #include "src/kernels/avx512_signs.h"
 #include "src/kernels/avx512_values.h"
 
+// Behind rotations, digits and frames.
+#include "src/kernels/avx512_framed_digits.h"
+
 // Behind its kernels.
 #include "src/kernels/avx512_attention.h"
 

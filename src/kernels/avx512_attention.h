@@ -15,6 +15,7 @@ constexpr AttentionKernels kAttention = {
     .merge = Merge,
     .frame_key = FrameKey,
     .frame_query = FrameQuery,
+    .framed_digits = FramedDigits,
 };
 
 }  // namespace

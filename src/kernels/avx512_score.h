@@ -7,10 +7,10 @@ namespace turboquant::kernels {
 namespace {
 
 // Digits of 32 coordinates; no clamp, see query-inl.h.
-TQ_INLINE void Round32(const float* x, __m512 gain, int8_t* high, int8_t* low) {
+TQ_INLINE void Round32(__m512 x, __m512 y, __m512 gain, int8_t* high, int8_t* low) {
   const __m512i order = _mm512_set_epi64(7, 5, 3, 1, 6, 4, 2, 0);
-  const __m512i a = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x), gain));
-  const __m512i b = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x + 16), gain));
+  const __m512i a = _mm512_cvtps_epi32(_mm512_mul_ps(x, gain));
+  const __m512i b = _mm512_cvtps_epi32(_mm512_mul_ps(y, gain));
   const __m512i t = _mm512_permutexvar_epi64(order, _mm512_packs_epi32(a, b));
   __m512i upper = t;
   if (low != nullptr) {
@@ -19,6 +19,10 @@ TQ_INLINE void Round32(const float* x, __m512 gain, int8_t* high, int8_t* low) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(low), _mm512_cvtepi16_epi8(rest));
   }
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(high), _mm512_cvtepi16_epi8(upper));
+}
+
+TQ_INLINE void Round32(const float* x, __m512 gain, int8_t* high, int8_t* low) {
+  Round32(_mm512_loadu_ps(x), _mm512_loadu_ps(x + 16), gain, high, low);
 }
 
 // Masked, because g++ 12 warns of its own unmasked maximum.
@@ -34,6 +38,13 @@ TQ_INLINE float LargestLane(__m512 lanes) {
 
 TQ_INLINE __m512 LargerMagnitude(__m512 most, __m512 x) { return Larger(most, _mm512_abs_ps(x)); }
 
+// Of a query of zeros.
+float NoDigits(size_t dim, int8_t* high, int8_t* low) {
+  std::fill_n(high, PaddedDim(dim), int8_t{0});
+  if (low != nullptr) std::fill_n(low, PaddedDim(dim), int8_t{0});
+  return 0.0f;
+}
+
 float RoundQuery(const float* rotated, size_t dim, int8_t* high, int8_t* low) {
   const size_t whole = dim / 32 * 32;
   alignas(64) float tail[32] = {};  // the row ends where it ends
@@ -43,11 +54,7 @@ float RoundQuery(const float* rotated, size_t dim, int8_t* high, int8_t* low) {
     peaks = LargerMagnitude(peaks, _mm512_loadu_ps(rotated + j));
   }
   const float largest = LargestLane(peaks);
-  if (largest == 0.0f) {
-    std::fill_n(high, PaddedDim(dim), int8_t{0});
-    if (low != nullptr) std::fill_n(low, PaddedDim(dim), int8_t{0});
-    return 0.0f;
-  }
+  if (largest == 0.0f) return NoDigits(dim, high, low);
   const int digit_max = low == nullptr ? kOneDigitMax : kTwoDigitMax;
   const __m512 gain = _mm512_set1_ps(QueryGain(largest, digit_max));
   for (size_t j = 0; j < whole; j += 32) {

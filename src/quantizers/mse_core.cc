@@ -377,11 +377,25 @@ void MseCore::RotateBack(float* row) const {
   kernels_->rotate_inverse(encode_plan_.rotation, row);
 }
 
-double MseCore::QueryDigits(const float* rotated, const QueryDigitRow& digits) const {
-  const float largest = kernels_->query_digits(rotated, options_.dim, digits.high, digits.low);
-  const int digit_max = digits.low == nullptr ? kernels::kOneDigitMax : kernels::kTwoDigitMax;
+// What a level times a digit is worth, if the largest coordinate of the rotated query is the
+// largest digit.
+double MseCore::PerLevel(float largest, bool two_digits) const {
+  const int digit_max = two_digits ? kernels::kTwoDigitMax : kernels::kOneDigitMax;
   const double step = static_cast<double>(largest) / static_cast<double>(digit_max);
   return step / tables_->growth * tables_->sigma_step;
+}
+
+double MseCore::QueryDigits(const float* rotated, const QueryDigitRow& digits) const {
+  const float largest = kernels_->query_digits(rotated, options_.dim, digits.high, digits.low);
+  return PerLevel(largest, digits.low != nullptr);
+}
+
+double MseCore::FramedQueryDigits(const kernels::FramePlan& frame, const float* query,
+                                  float* scratch, const QueryDigitRow& digits,
+                                  float& offset) const {
+  const float largest = kernels_->attention->framed_digits(
+      frame, encode_plan_.rotation, query, scratch, digits.high, digits.low, offset);
+  return PerLevel(largest, digits.low != nullptr);
 }
 
 }  // namespace turboquant

@@ -81,6 +81,11 @@ class MseCore {
   // digits, times the row's scale, is multiplied by: 0 for a zero query.
   double QueryDigits(const float* rotated, const QueryDigitRow& digits) const;
 
+  // The same of a query as it comes, of a Hadamard rotation: into `frame`, which gives `offset`,
+  // rotated and rounded. scratch [dim].
+  double FramedQueryDigits(const kernels::FramePlan& frame, const float* query, float* scratch,
+                           const QueryDigitRow& digits, float& offset) const;
+
   // Bytes held by this head's rotation, and by the tables that all heads share, as allocated.
   size_t RotationBytes() const { return rotation_bytes_; }
   size_t TableBytes() const { return table_bytes_; }
@@ -91,6 +96,7 @@ class MseCore {
 
   MseCore() = default;
   [[nodiscard]] Result<void> MakeRotation();
+  double PerLevel(float largest, bool two_digits) const;
   void UseTables();  // with the rotation of this stream
   [[nodiscard]] Result<void> ReadChunk(std::string_view name, const RowsView& rows, size_t row,
                                        const double* norms_squared, Chunk& chunk) const;
