@@ -44,6 +44,7 @@ PUBLIC_LAYER = {
     "kv_format.h": "cache",
     "attention.h": "cache",
     "kv_cache.h": "cache",
+    "page_pool.h": "cache",
     "decoder_cache.h": "cache",
     "safetensors.h": "storage",
     "rows_file.h": "storage",

@@ -9,9 +9,9 @@
 #include "src/kernels/attention.h"
 #include "src/kernels/exact_rows-inl.h"
 #include "src/kernels/frame-inl.h"
-#include "src/kernels/simd-inl.h"
 #include "src/kernels/query-inl.h"
 #include "src/kernels/rotate-inl.h"
+#include "src/kernels/simd-inl.h"
 #include "src/kernels/softmax-inl.h"
 #include "src/kernels/values-inl.h"
 
