@@ -59,6 +59,11 @@ class KeyMap {
   std::span<const float> inverse_scale(size_t head) const {
     return Part(inverse_scale_, head, head_dim_);
   }
+  // The diagonal of the second moment of mapped queries, shrunk, with mean 1: what an error of each
+  // coordinate of a mapped key costs. Empty unless query-weighted codes are wanted.
+  std::span<const float> query_weights(size_t head) const {
+    return Part(query_weights_, head, head_dim_);
+  }
   // A and A^-T, row-major [head_dim × head_dim].
   std::span<const float> matrix(size_t head) const {
     return Part(matrix_, head, head_dim_ * head_dim_);
@@ -69,12 +74,14 @@ class KeyMap {
 
   // From numbers of another process. `center` is [kv_heads × head_dim]; `map` is empty (kCenter),
   // [kv_heads × head_dim] positive scales (kDiagonal) or [kv_heads × head_dim²] matrices (kFull),
-  // whose inverse is computed here. Errors: kInvalidArgument for kNone; kDimensionMismatch;
-  // kCorruptData for numbers that are not finite, scales that are not positive or matrices that are
-  // singular.
+  // whose inverse is computed here. `query_weights` is empty or, with kDiagonal, [kv_heads ×
+  // head_dim] positive numbers. Errors: kInvalidArgument for kNone; kDimensionMismatch;
+  // kCorruptData for numbers that are not finite, scales or weights that are not positive or
+  // matrices that are singular.
   [[nodiscard]] static Result<KeyMap> FromNumbers(KeyMapKind kind, size_t kv_heads, size_t head_dim,
                                                   std::span<const float> center,
-                                                  std::span<const float> map);
+                                                  std::span<const float> map,
+                                                  std::span<const float> query_weights = {});
 
   size_t HeldBytes() const;
 
@@ -94,6 +101,7 @@ class KeyMap {
   std::vector<float> center_;
   std::vector<float> scale_;
   std::vector<float> inverse_scale_;
+  std::vector<float> query_weights_;
   std::vector<float> matrix_;
   std::vector<float> inverse_transpose_;
   uint64_t fingerprint_ = 0;
@@ -109,6 +117,7 @@ struct KeyMapOptions {
   uint64_t first_position = 0;   // of the first token
   double shrinkage = 0.3;        // lambda: C + lambda tr(C)/d I
   float attention_scale = 0.0f;  // logits = scale · <q, k>; 0: 1/sqrt(head_dim)
+  bool query_weights = false;    // estimated as well; kDiagonal only
 };
 
 // Estimates a KeyMap from the beginning of a sequence: m and the covariance Ck from keys in their

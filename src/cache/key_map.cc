@@ -50,6 +50,22 @@ Result<void> CheckFinite(std::string_view name, std::span<const float> numbers, 
   return {};
 }
 
+Result<void> CheckQueryWeights(std::span<const float> weights, KeyMapKind kind, size_t kv_heads,
+                               size_t head_dim) {
+  if (weights.empty()) return {};
+  if (kind != KeyMapKind::kDiagonal) {
+    return Fail(ErrorCode::kInvalidArgument, "query_weights belong to a diagonal key map only");
+  }
+  TQ_CHECK(CheckCount("query_weights", weights.size(), head_dim, kv_heads));
+  for (size_t i = 0; i < weights.size(); ++i) {
+    if (weights[i] > 0.0f && std::isfinite(weights[i])) continue;
+    return Fail(ErrorCode::kCorruptData, "the key map's query_weights of KV head ", i / head_dim,
+                " at ", i % head_dim, " must be positive and finite, got ",
+                static_cast<double>(weights[i]));
+  }
+  return {};
+}
+
 // 1 / scale, [kv_heads × head_dim].
 Result<std::vector<float>> InvertScales(std::span<const float> scales, size_t head_dim) {
   std::vector<float> inverse(scales.size());
@@ -103,7 +119,8 @@ RopeParameters RopeParameters::FromTheta(double theta, size_t rotary_dim, RopePa
 }
 
 Result<KeyMap> KeyMap::FromNumbers(KeyMapKind kind, size_t kv_heads, size_t head_dim,
-                                   std::span<const float> center, std::span<const float> map) {
+                                   std::span<const float> center, std::span<const float> map,
+                                   std::span<const float> query_weights) {
   if (kind == KeyMapKind::kNone) {
     return Fail(ErrorCode::kInvalidArgument,
                 "a key map must have a centre at least, got kind none");
@@ -116,6 +133,7 @@ Result<KeyMap> KeyMap::FromNumbers(KeyMapKind kind, size_t kv_heads, size_t head
   TQ_CHECK(CheckCount("centre", center.size(), head_dim, kv_heads));
   TQ_CHECK(CheckCount("map", map.size(), map_numbers, kv_heads));
   TQ_CHECK(CheckFinite("centre", center, head_dim));
+  TQ_CHECK(CheckQueryWeights(query_weights, kind, kv_heads, head_dim));
   TQ_CHECK(CheckFinite("map", map, *map_numbers));
 
   KeyMap result;
@@ -130,10 +148,12 @@ Result<KeyMap> KeyMap::FromNumbers(KeyMapKind kind, size_t kv_heads, size_t head
     TQ_TRY(result.inverse_transpose_, InvertTransposed(map, kv_heads, head_dim));
     result.matrix_.assign(map.begin(), map.end());
   }
+  result.query_weights_.assign(query_weights.begin(), query_weights.end());
   Fingerprint fingerprint;
   fingerprint.Add(kind).Add(kv_heads).Add(head_dim);
   AddNumbers(center, fingerprint);
   AddNumbers(map, fingerprint);
+  AddNumbers(query_weights, fingerprint);
   result.fingerprint_ = fingerprint.value();
   return result;
 }
@@ -141,7 +161,7 @@ Result<KeyMap> KeyMap::FromNumbers(KeyMapKind kind, size_t kv_heads, size_t head
 size_t KeyMap::HeldBytes() const {
   size_t bytes = 0;
   for (const std::vector<float>* part :
-       {&center_, &scale_, &inverse_scale_, &matrix_, &inverse_transpose_}) {
+       {&center_, &scale_, &inverse_scale_, &query_weights_, &matrix_, &inverse_transpose_}) {
     bytes += part->capacity() * sizeof(float);
   }
   return bytes;

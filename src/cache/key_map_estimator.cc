@@ -23,6 +23,9 @@ namespace turboquant {
 namespace {
 
 constexpr size_t kMostQueries = 256;  // of a query head
+// Of the weights of codes towards equal ones: statistics of a few hundred tokens are no more than
+// that for those to come.
+constexpr double kQueryWeightShrinkage = 0.1;
 
 // [tokens × heads × dim], all finite.
 Result<void> CheckRows(std::string_view name, const HeadsView& rows, size_t tokens, size_t heads,
@@ -120,10 +123,26 @@ class HeadStatistics {
     const double traces = key_moment_.Trace() * query_moment_.Trace();
     if (!std::isfinite(traces)) return std::nullopt;
     if (traces == 0.0) return Identity(full);
+    observed_.assign(query_moment_.sums().begin(), query_moment_.sums().end());
     key_moment_.Shrink(options_.shrinkage);
     query_moment_.Shrink(options_.shrinkage);
     return full ? BalancedMap(dim_, key_moment_.sums(), query_moment_.sums())
                 : BalancedScales(key_moment_.sums(), query_moment_.sums());
+  }
+
+  // KeyMap::query_weights under the scales of Map: of queries that were not shrunk for the map.
+  std::vector<double> QueryWeights(std::span<const double> scales) const {
+    std::vector<double> weights(dim_, 1.0);
+    if (observed_.empty()) return weights;
+    double sum = 0.0;
+    for (size_t j = 0; j < dim_; ++j) {
+      weights[j] = observed_[j] / (scales[j] * scales[j]);
+      sum += weights[j];
+    }
+    const double mean = sum / static_cast<double>(dim_);
+    for (double& weight : weights)
+      weight = (weight / mean + kQueryWeightShrinkage) / (1.0 + kQueryWeightShrinkage);
+    return weights;
   }
 
  private:
@@ -199,6 +218,7 @@ class HeadStatistics {
   std::vector<double> key_weights_;        // [tokens]
   WeightedMoment key_moment_;
   WeightedMoment query_moment_;
+  std::vector<double> observed_;  // the query moment before it was shrunk; empty: nothing learnt
 };
 
 Result<void> CheckRope(const RopeParameters& rope, size_t head_dim) {
@@ -219,6 +239,9 @@ Result<void> CheckRope(const RopeParameters& rope, size_t head_dim) {
 Result<KeyMapEstimator> KeyMapEstimator::Create(const KeyMapOptions& options) {
   if (options.kind == KeyMapKind::kNone) {
     return Fail(ErrorCode::kInvalidArgument, "kind must be center, diagonal or full, got none");
+  }
+  if (options.query_weights && options.kind != KeyMapKind::kDiagonal) {
+    return Fail(ErrorCode::kInvalidArgument, "query_weights belong to a diagonal key map only");
   }
   if (options.kv_heads < 1 || options.kv_heads > 1024) {
     return Fail(ErrorCode::kInvalidArgument, "kv_heads must be 1 to 1024, got ", options.kv_heads);
@@ -270,6 +293,7 @@ Result<KeyMap> KeyMapEstimator::Estimate(const HeadsView& keys, const HeadsView&
   for (size_t& token : asked_at) token = query_tokens.empty() ? token : query_tokens[token];
   std::vector<float> centers;
   std::vector<float> maps;
+  std::vector<float> query_weights;
   const size_t group = options_.query_heads / options_.kv_heads;
   for (size_t head = 0; head < options_.kv_heads; ++head) {
     HeadStatistics statistics(options_, ReadHead(keys, head, all), ReadHead(values, head, all));
@@ -286,9 +310,12 @@ Result<KeyMap> KeyMapEstimator::Estimate(const HeadsView& keys, const HeadsView&
                   " are too large: their attention overflows");
     }
     for (const double x : *map) maps.push_back(static_cast<float>(x));
+    if (!options_.query_weights) continue;
+    for (const double x : statistics.QueryWeights(*map))
+      query_weights.push_back(static_cast<float>(x));
   }
   return KeyMap::FromNumbers(mapped ? options_.kind : KeyMapKind::kCenter, options_.kv_heads, dim,
-                             centers, maps);
+                             centers, maps, query_weights);
 }
 
 }  // namespace turboquant

@@ -91,6 +91,7 @@ Result<HeldMap> EstimateMap(const KvCache::State& state, const HeadsView& sink_k
   map_options.sinks = sinks;
   map_options.first_position = options.first_position;
   map_options.shrinkage = options.key_map_shrinkage;
+  map_options.query_weights = *options.query_weighted_codes;
   TQ_TRY(const KeyMapEstimator estimator, KeyMapEstimator::Create(map_options));
   HeadsView queries;
   if (observed) {
@@ -221,7 +222,12 @@ Result<void> KvCache::Append(const HeadsView& keys, const HeadsView& values,
   PageSpan span = MakeSpan(state, plan);
   const KvFormat::Parts& parts = state.parts();
   const KeyMap* map = estimated.map ? estimated.map.get() : state.key_map.get();
-  PackFormat pack = {&parts, state.UsesMap() ? map : nullptr, state.Frames(), nullptr, nullptr};
+  PackFormat pack = {&parts,
+                     state.UsesMap() ? map : nullptr,
+                     *state.options.query_weighted_codes,
+                     state.Frames(),
+                     nullptr,
+                     nullptr};
   std::vector<uint16_t> channels[2] = {state.key_channels, state.value_channels};
   for (const bool of_values : {false, true}) {
     const KvSide& side = of_values ? parts.values : parts.keys;

@@ -1,6 +1,7 @@
 #include "turboquant/kv_cache.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <utility>
 
@@ -67,6 +68,31 @@ Result<void> CheckKeyMap(const KvCacheOptions& options) {
   return options.known_key_map ? CheckKnownMap(options) : Result<void>();
 }
 
+// What query-weighted codes lack, as a phrase; empty: nothing.
+std::string_view WantedByWeightedCodes(const KvCacheOptions& options) {
+  const KvFormatOptions& format = options.format;
+  if (format.keys.method != KvMethod::kMse || format.keys.outlier_channels != 0)
+    return "keys of method kMse without outlier channels";
+  if (format.keys.scale != Scale::kUnbiased) return "keys of scale kUnbiased";
+  if (format.rotation != RotationKind::kHadamard || format.rotation_rounds != 1)
+    return "one round of the Hadamard rotation";
+  if (!std::has_single_bit(format.head_dim)) return "a head_dim that is a power of two";
+  if (options.key_map != KeyMapKind::kDiagonal) return "key_map kDiagonal";
+  if (options.known_key_map) {
+    return options.known_key_map->query_weights(0).empty() ? "query_weights in known_key_map" : "";
+  }
+  if (!options.rope) return "rope, without which there is no diagonal map";
+  if (options.query_heads == 0) return "observed queries (query_heads)";
+  return "";
+}
+
+Result<void> CheckWeightedCodes(const KvCacheOptions& options) {
+  if (!options.query_weighted_codes.value_or(false)) return {};
+  const std::string_view wanted = WantedByWeightedCodes(options);
+  if (wanted.empty()) return {};
+  return Fail(ErrorCode::kInvalidArgument, "query_weighted_codes need ", wanted);
+}
+
 Result<void> CheckOptions(const KvCacheOptions& options) {
   if (options.exact_type != RowType::kF32 && options.exact_type != RowType::kF16) {
     return Fail(ErrorCode::kInvalidArgument, "exact_type must be kF32 or kF16");
@@ -82,10 +108,17 @@ Result<void> CheckOptions(const KvCacheOptions& options) {
                 options.first_position);
   }
   if (options.rope) TQ_CHECK(CheckRope(*options.rope, options.format.head_dim));
-  return CheckKeyMap(options);
+  TQ_CHECK(CheckKeyMap(options));
+  return CheckWeightedCodes(options);
 }
 
 }  // namespace
+
+bool WeighsCodes(const KvCacheOptions& options) {
+  constexpr int kMostBits = 6;  // with more there is nothing left to gain
+  return options.query_weighted_codes.value_or(options.format.keys.bits <= kMostBits &&
+                                               WantedByWeightedCodes(options).empty());
+}
 
 KvCache::State::State(const KvCacheOptions& options_in, KvFormat format_in)
     : options(options_in),
@@ -94,6 +127,7 @@ KvCache::State::State(const KvCacheOptions& options_in, KvFormat format_in)
       sinks(options.exact_type, options.format.kv_heads, options.format.head_dim),
       window(options.exact_type, options.format.kv_heads, options.format.head_dim) {
   options.format = format.options();
+  options.query_weighted_codes = WeighsCodes(options);
 }
 
 bool KvCache::State::Packs() const {

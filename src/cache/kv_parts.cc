@@ -217,7 +217,7 @@ void UnrotatePartSums(const KvPart& part, size_t head, const float* sums, float*
 
 Result<void> EncodeTokens(const KvSide& side, bool values, size_t head,
                           const MatrixView<const float>& rows, size_t first_lane,
-                          std::byte* head_bytes, const double* norms_squared) {
+                          std::byte* head_bytes, const double* norms_squared, CodeMetric* metric) {
   if (side.exact()) return EncodeExact(side, rows, first_lane, head_bytes);
   for (const KvPart& part : side.parts) {
     if (part.signs) {
@@ -226,7 +226,8 @@ Result<void> EncodeTokens(const KvSide& side, bool values, size_t head,
     }
     const double* norms = part.dim == rows.cols ? norms_squared : nullptr;
     TQ_CHECK(part.cores[head].EncodeLanes(kRows, Channels(part, rows), 0, rows.rows,
-                                          Lanes(part, values, head_bytes), first_lane, norms));
+                                          Lanes(part, values, head_bytes), first_lane, norms,
+                                          metric));
   }
   return {};
 }

@@ -79,11 +79,13 @@ void UnrotatePartSums(const KvPart& part, size_t head, const float* sums, float*
 // Rows [count × head_dim], framed and permuted, into zero lanes of one head's bytes in a page;
 // norms_squared[count] is null or what the kernels say of the rows.
 // Errors, naming rows[r]: kNonFinite; kInvalidArgument for a scale or element that f16 does not
-// hold. Lanes written before the error are left as they are.
+// hold. Lanes written before the error are left as they are. `metric`, if not null, decides on the
+// codes (of a side of one part).
 [[nodiscard]] Result<void> EncodeTokens(const KvSide& side, bool values, size_t head,
                                         const MatrixView<const float>& rows, size_t first_lane,
                                         std::byte* head_bytes,
-                                        const double* norms_squared = nullptr);
+                                        const double* norms_squared = nullptr,
+                                        CodeMetric* metric = nullptr);
 
 // The reverse, out [count × head_dim] permuted and framed.
 void DecodeTokens(const KvSide& side, bool values, size_t head, const std::byte* head_bytes,

@@ -2,6 +2,7 @@
 #include <string_view>
 
 #include "src/base/failure.h"
+#include "src/cache/kv_state.h"
 #include "turboquant/kv_cache.h"
 
 namespace turboquant {
@@ -113,7 +114,8 @@ std::string DescribeMap(const KvCacheOptions& options) {
                                                   : "no key map without rope";
   }
   const std::string known = options.known_key_map ? "known " : "";
-  return known + std::string(MapName(options.key_map)) + " key map in page frames";
+  const std::string codes = WeighsCodes(options) ? ", query-weighted codes" : "";
+  return known + std::string(MapName(options.key_map)) + " key map in page frames" + codes;
 }
 
 }  // namespace

@@ -31,6 +31,9 @@ struct ObservedQueries {
   size_t tokens = 0;
 };
 
+// Whether query_weighted_codes are asked for, or are where that is not said.
+bool WeighsCodes(const KvCacheOptions& options);
+
 struct KvCache::State {
   State(const KvCacheOptions& options_in, KvFormat format_in);
 

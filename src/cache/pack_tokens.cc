@@ -158,7 +158,14 @@ std::optional<PackFailure> PackTokens(const PackFormat& format, const PendingTok
     }
     std::byte* bytes = span.pages[i].bytes() + head * parts.head_bytes;
     const KvSide& side = values ? parts.values : parts.keys;
-    if (EncodeTokens(side, values, head, view, span.Begin(i), bytes, norms_squared)) return;
+    std::optional<CodeMetric> metric;
+    if (!values && format.UsesWeights()) {
+      metric.emplace(*parts.kernels, format.key_map->query_weights(head));
+    }
+    if (EncodeTokens(side, values, head, view, span.Begin(i), bytes, norms_squared,
+                     metric ? &*metric : nullptr)) {
+      return;
+    }
     PackFailure found = FindFailure(format, values, head, span.Token(i), view);
     const std::lock_guard lock(mutex);
     if (failure && failed_task < task) return;

@@ -61,9 +61,14 @@ struct PageSpan {
 struct PackFormat {
   const KvFormat::Parts* parts;
   const KeyMap* key_map;           // null: none
+  bool query_weighted_codes;       // where the map has weights
   const RopeParameters* rope;      // null: no frames
   const uint16_t* key_channels;    // null: no outlier channels
   const uint16_t* value_channels;  // null: no outlier channels
+
+  bool UsesWeights() const {
+    return query_weighted_codes && key_map != nullptr && !key_map->query_weights(0).empty();
+  }
 };
 
 // The channels of one side in the order of its parts, [kv_heads × head_dim]: those with the largest

@@ -44,6 +44,7 @@ std::vector<Flag> Flags(const BenchmarkOptions& options) {
       {"--value-method", !options.value_methods.empty(), "trace, attention, real-model"},
       {"--key-map", !options.key_maps.empty(), "trace, attention, real-model"},
       {"--scale-search", !options.scale_searches.empty(), "trace, real-model"},
+      {"--key-codes", !options.key_codes.empty(), "trace, real-model"},
       {"--key-map-tokens", !options.key_map_tokens.empty(), "trace, real-model"},
       {"--sinks", !options.sinks.empty(), "trace, real-model"},
       {"--window", !options.windows.empty(), "trace, real-model"},
@@ -82,8 +83,8 @@ bool IsMethodPolicy(const std::string& name) { return eval::ParsePolicy(name).ha
 bool NamesCaches(const BenchmarkOptions& options) {
   return !options.key_bits.empty() || !options.value_bits.empty() || !options.key_methods.empty() ||
          !options.value_methods.empty() || !options.key_maps.empty() ||
-         !options.scale_searches.empty() || !options.key_map_tokens.empty() ||
-         !options.sinks.empty() || !options.windows.empty() ||
+         !options.scale_searches.empty() || !options.key_codes.empty() ||
+         !options.key_map_tokens.empty() || !options.sinks.empty() || !options.windows.empty() ||
          std::ranges::any_of(options.policies, [](const std::string& name) {
            return eval::IsCachePolicy(name) && !IsMethodPolicy(name);
          });
@@ -237,6 +238,9 @@ Result<std::vector<CacheSpec>> Caches(const BenchmarkOptions& options) {
   }
   for (const std::string& name : options.scale_searches) {
     TQ_TRY(choices.scale_searches.emplace_back(), eval::ParseScaleSearch(name));
+  }
+  for (const std::string& name : options.key_codes) {
+    TQ_TRY(choices.key_codes.emplace_back(), eval::ParseKeyCodes(name));
   }
   choices.key_map_tokens = options.key_map_tokens;
   choices.sinks = options.sinks;

@@ -37,13 +37,14 @@ struct BenchmarkOptions {
   std::vector<std::string> traces;
   std::optional<size_t> max_queries;
   bool normalize = false;
-  // Caches: trace, attention and real-model; the last four not attention.
+  // Caches: trace, attention and real-model; the last five not attention.
   std::vector<int> key_bits;
   std::vector<int> value_bits;
   std::vector<std::string> key_methods;
   std::vector<std::string> value_methods;
   std::vector<std::string> key_maps;
   std::vector<std::string> scale_searches;
+  std::vector<std::string> key_codes;
   std::vector<size_t> key_map_tokens;
   std::vector<size_t> sinks;
   std::vector<size_t> windows;

@@ -100,6 +100,9 @@ void AddBenchmarkCaches(CLI::App& command, BenchmarkOptions& options) {
   list("--scale-search", options.scale_searches,
        "trace, real-model: on, off (default: the policy's), of keys and of values where they have "
        "it");
+  list("--key-codes", options.key_codes,
+       "trace, real-model: nearest, weighted (default: weighted where a cache can, to 6 bits), of "
+       "MSE keys behind a diagonal key map");
   list("--key-map-tokens", options.key_map_tokens,
        "trace: first tokens the key map is made from (default 256); 0: the cache's own beginning, "
        "exact until then");

@@ -37,6 +37,7 @@ struct CacheRow {
   std::string value_method;
   double value_bits = 0;
   std::string scale_search;  // "auto", "on" or "off"; "" of a baseline
+  std::string key_codes;     // "auto", "nearest" or "weighted"; "" of a baseline
   size_t sinks = 0;
   size_t window = 0;
   std::string key_map;        // in effect: "none", "center", "diagonal" or "full"
@@ -88,6 +89,7 @@ void VisitFields(const CacheRow& row, Visit&& visit) {
   visit("value_method", row.value_method);
   visit("value_bits", row.value_bits);
   visit("scale_search", row.scale_search);
+  visit("key_codes", row.key_codes);
   visit("sinks", row.sinks);
   visit("window", row.window);
   visit("key_map", row.key_map);

@@ -15,6 +15,7 @@ namespace {
 constexpr std::array<std::string_view, 4> kMethodNames = {"mse", "prod", "f16", "f32"};
 constexpr std::array<std::string_view, 4> kMapNames = {"none", "center", "diagonal", "full"};
 constexpr std::array<std::string_view, 2> kSearchNames = {"off", "on"};
+constexpr std::array<std::string_view, 2> kCodesNames = {"nearest", "weighted"};
 constexpr std::array<std::string_view, 5> kPolicies = {"safe", "balanced", "small", "paper",
                                                        "peer"};
 
@@ -54,6 +55,13 @@ void SetScaleSearch(CacheSpec& spec, ScaleSearch search) {
   }
 }
 
+// Keys without such codes keep what they have.
+void SetKeyCodes(CacheSpec& spec, KeyCodes codes) {
+  if (spec.options.format.keys.method != KvMethod::kMse) return;
+  if (spec.options.key_map != KeyMapKind::kDiagonal) return;
+  spec.options.query_weighted_codes = codes == KeyCodes::kWeighted;
+}
+
 // What has no effect is the same everywhere, so that equal caches compare equal.
 void Normalize(CacheSpec& spec) {
   if (!Quantizes(spec.options.format.keys)) spec.options.key_map = KeyMapKind::kNone;
@@ -67,6 +75,7 @@ bool SameCache(const CacheSpec& a, const CacheSpec& b) {
   return a.options.format.keys == b.options.format.keys &&
          a.options.format.values == b.options.format.values &&
          Describe(a.options) == Describe(b.options) && a.options.key_map == b.options.key_map &&
+         a.options.query_weighted_codes == b.options.query_weighted_codes &&
          a.key_map_tokens == b.key_map_tokens;
 }
 
@@ -102,6 +111,10 @@ Result<ScaleSearch> ParseScaleSearch(std::string_view name) {
   return ParseName<ScaleSearch>("scale search", name, kSearchNames);
 }
 
+Result<KeyCodes> ParseKeyCodes(std::string_view name) {
+  return ParseName<KeyCodes>("key codes", name, kCodesNames);
+}
+
 std::string_view ScaleSearchName(const KvFormatOptions& format) {
   const auto told = [&](bool on) {
     return std::ranges::any_of(std::array{format.keys, format.values},
@@ -113,10 +126,20 @@ std::string_view ScaleSearchName(const KvFormatOptions& format) {
   return told(false) ? "off" : "auto";
 }
 
-std::string_view SearchInName(std::string_view policy, std::string_view scale_search) {
-  if (scale_search == "on") return ", search on";
+std::string_view KeyCodesName(const KvCacheOptions& options) {
+  if (!options.query_weighted_codes) return "auto";
+  return *options.query_weighted_codes ? "weighted" : "nearest";
+}
+
+std::string ChoicesInName(std::string_view policy, std::string_view scale_search,
+                          std::string_view key_codes) {
+  std::string name;
   const bool own = policy == "paper" || policy == "peer";
-  return scale_search == "off" && !own ? ", search off" : "";
+  if (scale_search == "on") name += ", search on";
+  if (scale_search == "off" && !own) name += ", search off";
+  if (key_codes == "nearest" || key_codes == "weighted")
+    name += ", " + std::string(key_codes) + " codes";
+  return name;
 }
 
 std::vector<std::string> CachePolicyNames() { return {kPolicies.begin(), kPolicies.end()}; }
@@ -143,6 +166,7 @@ Result<std::vector<CacheSpec>> ExpandCaches(const CacheChoices& choices) {
     Multiply(specs, choices.sinks, [](CacheSpec& s, size_t n) { s.options.sinks = n; });
     Multiply(specs, choices.windows, [](CacheSpec& s, size_t n) { s.options.window = n; });
     Multiply(specs, choices.key_maps, [](CacheSpec& s, KeyMapKind k) { s.options.key_map = k; });
+    Multiply(specs, choices.key_codes, SetKeyCodes);
     Multiply(specs, choices.key_map_tokens, [](CacheSpec& s, size_t n) { s.key_map_tokens = n; });
     for (CacheSpec& one : specs) {
       if (one.options.format.values.method == KvMethod::kProd) {

@@ -33,6 +33,9 @@ struct CacheSpec {
 // Of the sides that have one: MSE of 1 to 7 bits.
 enum class ScaleSearch { kOff, kOn };
 
+// Of MSE keys behind a diagonal map.
+enum class KeyCodes { kNearest, kWeighted };
+
 // Explicit choices; an empty list leaves it to the policy.
 struct CacheChoices {
   std::vector<std::string> policies;
@@ -44,6 +47,7 @@ struct CacheChoices {
   std::vector<size_t> sinks;
   std::vector<size_t> windows;
   std::vector<KeyMapKind> key_maps;
+  std::vector<KeyCodes> key_codes;
   std::vector<size_t> key_map_tokens;
 };
 
@@ -58,13 +62,18 @@ std::string WidthsName(std::string_view key_method, double key_bits, std::string
 // "on" and "off" where keys or values were told so, "auto" where the format decides by their bits.
 std::string_view ScaleSearchName(const KvFormatOptions& format);
 
-// What a cache's name says of the search: empty where it is the policy's own.
-std::string_view SearchInName(std::string_view policy, std::string_view scale_search);
+// "nearest" and "weighted" where the cache was told so, "auto" where it decides by its options.
+std::string_view KeyCodesName(const KvCacheOptions& options);
+
+// What a cache's name says of search and key codes: empty where they are the policy's own.
+std::string ChoicesInName(std::string_view policy, std::string_view scale_search,
+                          std::string_view key_codes);
 
 // Errors: kInvalidArgument listing the known names.
 [[nodiscard]] Result<KvMethod> ParseKvMethod(std::string_view name);
 [[nodiscard]] Result<KeyMapKind> ParseKeyMapKind(std::string_view name);
 [[nodiscard]] Result<ScaleSearch> ParseScaleSearch(std::string_view name);  // "off", "on"
+[[nodiscard]] Result<KeyCodes> ParseKeyCodes(std::string_view name);        // "nearest", "weighted"
 
 // Policies of caches, which are not all policies of quantizers.
 std::vector<std::string> CachePolicyNames();
@@ -88,8 +97,10 @@ void DescribeCacheSpec(const CacheSpec& spec, Row& row) {
   row.value_method = KvMethodName(format.values.method);
   row.value_bits = NominalBits(format.values);
   row.scale_search = ScaleSearchName(format);
+  row.key_codes = KeyCodesName(spec.options);
   if (spec.baseline) {
     row.scale_search.clear();
+    row.key_codes.clear();
     row.method = row.key_method = row.value_method = MethodName(*spec.baseline);
     row.key_bits = row.value_bits = FixedBits(*spec.baseline);
   }

@@ -32,6 +32,7 @@ HeadCache::HeadCache(const CacheSpec& spec, const HeadOrigin& origin,
   options_.format.backend = origin.backend;
   options_.rope = origin.rope;
   options_.first_position = origin.first_position;
+  options_.query_heads = case_.queries.rows == 0 ? 0 : 1;
   std::vector<size_t> order(case_.positions.size());
   std::iota(order.begin(), order.end(), size_t{0});
   // Queries of one position stay in their order. Not stable_sort: clang refuses the deprecated
@@ -87,6 +88,7 @@ Result<void> HeadCache::MakeCache(size_t map_tokens) {
   map_options.sinks = options_.sinks;
   map_options.first_position = options_.first_position;
   map_options.shrinkage = options_.key_map_shrinkage;
+  map_options.query_weights = options_.key_map == KeyMapKind::kDiagonal;
   map_options.attention_scale = static_cast<float>(case_.logit_scale);
   TQ_TRY(const KeyMapEstimator estimator, KeyMapEstimator::Create(map_options));
   const size_t queries = static_cast<size_t>(std::ranges::lower_bound(query_tokens_, map_tokens) -

@@ -43,6 +43,7 @@ struct RealModelRow {
   std::string value_method;
   double value_bits = 0;
   std::string scale_search;  // "auto", "on" or "off"; "" of a baseline and an exact cache
+  std::string key_codes;     // "auto", "nearest" or "weighted"; "" as above
   size_t sinks = 0;
   size_t window = 0;
   std::string key_map;
@@ -119,6 +120,7 @@ void VisitSetup(const RealModelRow& row, Visit& visit) {
   visit("value_method", row.value_method);
   visit("value_bits", row.value_bits);
   visit("scale_search", row.scale_search);
+  visit("key_codes", row.key_codes);
   visit("sinks", row.sinks);
   visit("window", row.window);
   visit("key_map", row.key_map);

@@ -15,7 +15,7 @@ std::string SeriesOf(const CacheRow& row) {
   std::string name = row.method;
   if (row.method == "cache" && (row.policy == "paper" || row.policy == "peer")) name = row.policy;
   name += fmt::format(", {} + {}", row.sinks, row.window);
-  name += SearchInName(row.policy, row.scale_search);
+  name += ChoicesInName(row.policy, row.scale_search, row.key_codes);
   if (row.key_map != "none") name += ", " + row.key_map;
   return row.waits_for_map ? name + ", waiting" : name;
 }

@@ -76,7 +76,7 @@ std::string CacheName(const CacheRow& row) {
                        WidthsName(row.key_method, row.key_bits, row.value_method, row.value_bits));
   }
   name += fmt::format(", {} + {} exact", row.sinks, row.window);
-  name += SearchInName(row.policy, row.scale_search);
+  name += ChoicesInName(row.policy, row.scale_search, row.key_codes);
   if (row.key_map != "none") name += ", " + row.key_map;
   return row.waits_for_map ? name + ", waiting" : name;
 }

@@ -98,7 +98,7 @@ std::string RealModelName(const RealModelRow& row) {
                        WidthsName(row.key_method, row.key_bits, row.value_method, row.value_bits));
   }
   return fmt::format("{}, {} + {} exact{}", name, row.sinks, row.window,
-                     SearchInName(row.policy, row.scale_search));
+                     ChoicesInName(row.policy, row.scale_search, row.key_codes));
 }
 
 SweepRanking RankSweep(const std::vector<RealModelRow>& rows, const SweepGates& gates) {

@@ -139,6 +139,7 @@ Result<std::vector<std::shared_ptr<const KeyMap>>> ModelMeasurement::KeyMaps(
     options.sinks = cache.sinks;
     options.first_position = context_.first_position;
     options.shrinkage = cache.key_map_shrinkage;
+    options.query_weights = cache.key_map == KeyMapKind::kDiagonal;
     made[l] = [&]() -> Result<KeyMap> {
       TQ_TRY(const KeyMapEstimator estimator, KeyMapEstimator::Create(options));
       HeadsView queries;

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <utility>
 
+#include "src/base/aligned_bytes.h"
 #include "src/base/counted_shared.h"
 #include "src/base/failure.h"
 #include "src/base/try.h"
@@ -248,7 +249,7 @@ struct MseCore::Chunk {
 
 Result<void> MseCore::EncodeLanes(std::string_view name, const RowsView& rows, size_t first_row,
                                   size_t count, const MseLanes& into, size_t first_lane,
-                                  const double* norms_squared) const {
+                                  const double* norms_squared, CodeMetric* metric) const {
   const size_t dim = options_.dim;
   const bool dense = options_.rotation == RotationKind::kDense;
   Chunk chunk;
@@ -263,11 +264,53 @@ Result<void> MseCore::EncodeLanes(std::string_view name, const RowsView& rows, s
       TQ_CHECK(rotation_->Apply(chunk.coordinates, rotated));
       chunk.coordinates = rotated;
     }
+    if (metric != nullptr) {
+      TQ_CHECK(EncodeByMetric(name, row, chunk, into, first_lane + done, *metric));
+      continue;
+    }
     kernels_->encode_rows(encode_plan_, chunk.coordinates.data, chunk.coordinates.stride,
                           chunk.rows, chunk.gains, into.blocks, first_lane + done, chunk.sums);
     for (size_t r = 0; r < chunk.rows; ++r) {
       TQ_CHECK(
           StoreScale(name, row + r, chunk.norms[r], chunk.sums[r], into, first_lane + done + r));
+    }
+  }
+  return {};
+}
+
+// Nearest codes, found in blocks of their own, then those that the metric makes of them.
+Result<void> MseCore::EncodeByMetric(std::string_view name, size_t first_row, const Chunk& chunk,
+                                     const MseLanes& into, size_t first_lane,
+                                     CodeMetric& metric) const {
+  const size_t dim = options_.dim;
+  AlignedBytes bytes(kernels::KeyBlockBytes(dim, static_cast<size_t>(options_.bits)));
+  static_assert(kChunkRows == kernels::kKeyBlockRows);
+  const kernels::PackedBlocks nearest = {reinterpret_cast<uint8_t*>(bytes.data()), dim,
+                                         options_.bits, /*values=*/false};
+  kernels::RowSums sums[kChunkRows];
+  kernels_->encode_rows(encode_plan_, chunk.coordinates.data, chunk.coordinates.stride, chunk.rows,
+                        chunk.gains, nearest, 0, sums);
+  std::vector<uint8_t> codes(chunk.rows * dim);
+  kernels_->unpack_codes(nearest, 0, chunk.rows, codes.data());
+  std::vector<float> rotated(dim);
+  std::vector<int16_t> grid(dim);
+  for (size_t r = 0; r < chunk.rows; ++r) {
+    const size_t lane = first_lane + r;
+    uint8_t* row_codes = codes.data() + r * dim;
+    std::optional<double> shaped;
+    if (chunk.gains[r] != 0.0f) {
+      std::copy_n(chunk.coordinates.Row(r), dim, rotated.data());
+      kernels_->rotate(encode_plan_.rotation, rotated.data());
+      for (size_t j = 0; j < dim; ++j)
+        grid[j] = kernels::reference::ToGrid(rotated[j], chunk.gains[r]);
+      shaped = metric.Shape(codebook(), grid.data(), sums[r], row_codes);
+      kernels_->pack_codes(into.blocks, lane, 1, row_codes);
+    }
+    if (shaped) {
+      TQ_CHECK(StoreNumber(name, first_row + r, "scale", chunk.norms[r] * *shaped,
+                           into.scales_f16[lane]));
+    } else {
+      TQ_CHECK(StoreScale(name, first_row + r, chunk.norms[r], sums[r], into, lane));
     }
   }
   return {};

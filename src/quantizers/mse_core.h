@@ -6,10 +6,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string_view>
 #include <vector>
 
 #include "src/kernels/kernels.h"
+#include "src/quantizers/code_metric.h"
 #include "turboquant/mse_quantizer.h"
 
 namespace turboquant {
@@ -57,13 +59,14 @@ class MseCore {
   double sigma_step() const;  // a level on the unit sphere's scale: codebook step / sqrt(dim)
 
   // Encodes rows [first_row, first_row + count) into zero lanes from first_lane on.
-  // norms_squared[count], if known, is what this table's norm_squared says of f32 rows. Errors,
+  // norms_squared[count], if known, is what this table's norm_squared says of f32 rows. `metric`,
+  // if not null, moves the codes of rows under one Hadamard round and an unbiased scale. Errors,
   // naming `name`[row]: kNonFinite, kNotUnitNorm, kInvalidArgument for a scale that does not fit;
   // lanes written before the error are left as they are.
   [[nodiscard]] Result<void> EncodeLanes(std::string_view name, const RowsView& rows,
                                          size_t first_row, size_t count, const MseLanes& into,
-                                         size_t first_lane,
-                                         const double* norms_squared = nullptr) const;
+                                         size_t first_lane, const double* norms_squared = nullptr,
+                                         CodeMetric* metric = nullptr) const;
 
   // Undoes EncodeLanes for `count` lanes: out = scale · centroids, rotated back if `rotate_back`.
   void DecodeLanes(const MseLanes& from, size_t first_lane, size_t count, bool rotate_back,
@@ -100,6 +103,9 @@ class MseCore {
   void UseTables();  // with the rotation of this stream
   [[nodiscard]] Result<void> ReadChunk(std::string_view name, const RowsView& rows, size_t row,
                                        const double* norms_squared, Chunk& chunk) const;
+  [[nodiscard]] Result<void> EncodeByMetric(std::string_view name, size_t first_row,
+                                            const Chunk& chunk, const MseLanes& into,
+                                            size_t first_lane, CodeMetric& metric) const;
   [[nodiscard]] Result<void> CheckUnitNorm(std::string_view name, size_t r, double norm) const;
   [[nodiscard]] Result<void> StoreScale(std::string_view name, size_t r, double norm,
                                         const kernels::RowSums& sums, const MseLanes& into,

@@ -67,6 +67,7 @@ Result<void> CheckOptionRules(std::string_view owner, std::span<const OptionRule
     }
     std::string name = std::string(prefix).append(rule.name);
     const auto found = options.find(name);
+    if (found == options.end() && rule.may_lack) continue;
     if (found == options.end()) {
       return Fail(ErrorCode::kCorruptData, owner, " needs option '", name, "', which is missing");
     }

@@ -32,6 +32,7 @@ struct OptionRule {
   // Only beside this text of an option, and then always.
   std::string_view beside = "";
   std::string_view text = "";
+  bool may_lack = false;  // what files from before the option don't have
 };
 
 // Checks the options whose names are prefix + a rule's name, adding the full names of those that

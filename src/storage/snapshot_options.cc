@@ -1,5 +1,6 @@
 #include "src/storage/snapshot_options.h"
 
+#include <algorithm>
 #include <optional>
 
 #include "src/base/failure.h"
@@ -35,6 +36,7 @@ constexpr Rule kRules[] = {
     {"key_map", Kind::kChoice, 0, 0, "none|center|diagonal|full"},
     {"key_map_given", Kind::kChoice, 0, 0, "true|false"},
     {"key_map_shrinkage", Kind::kReal},
+    {"query_weighted_codes", Kind::kChoice, 0, 0, "true", "", "", /*may_lack=*/true},
     {"query_heads", Kind::kNumber, 0, UINT64_MAX},
     // State.
     {"sink_tokens", Kind::kNumber, 0, kMaxCount},
@@ -43,6 +45,7 @@ constexpr Rule kRules[] = {
     {"evicted_tokens", Kind::kNumber, 0, kMaxPosition},
     {"first_lane", Kind::kNumber, 0, kPageTokens - 1},
     {"key_map_held", Kind::kChoice, 0, 0, "none|center|diagonal|full"},
+    {"query_weights_held", Kind::kChoice, 0, 0, "true", "", "", /*may_lack=*/true},
     {"observed_queries", Kind::kChoice, 0, 0, "none|held"},
     {"observed_tokens", Kind::kNumber, 0, kMaxCount, "", "observed_queries", "held"},
 };
@@ -145,6 +148,7 @@ OptionTexts TextsOf(const KvCache::State& state) {
   add("key_map", std::string(NameOf(kKeyMapNames, options.key_map)));
   add("key_map_given", BoolText(options.known_key_map != nullptr));
   add("key_map_shrinkage", RealText(options.key_map_shrinkage));
+  if (*options.query_weighted_codes) add("query_weighted_codes", "true");
   add("query_heads", std::to_string(options.query_heads));
   return texts;
 }
@@ -202,6 +206,7 @@ KvCacheOptions SnapshotMetadata::Options() const {
   }
   options.key_map = OptionOf(kKeyMapNames, Text("key_map"));
   options.key_map_shrinkage = *ParseReal(Text("key_map_shrinkage"));
+  options.query_weighted_codes = Has("query_weighted_codes");
   options.query_heads = Number("query_heads");
   return options;
 }
@@ -213,7 +218,13 @@ Result<void> SnapshotMetadata::Compare(const OptionTexts& expected, ErrorCode co
     return Fail(code, "option '", prefix_, name, "' is ", Quoted(Text(name)), " in the snapshot, ",
                 Quoted(text), " was expected");
   }
-  return {};
+  // Written where it is so only, as files from before there were such codes read.
+  constexpr std::string_view kWeighted = "query_weighted_codes";
+  const auto is_weighted = [&](const auto& option) { return option.first == kWeighted; };
+  const bool wanted = std::ranges::any_of(expected, is_weighted);
+  if (Has(kWeighted) == wanted) return {};
+  return Fail(code, "option '", prefix_, kWeighted, "' is '", BoolText(!wanted),
+              "' in the snapshot, '", BoolText(wanted), "' was expected");
 }
 
 }  // namespace turboquant

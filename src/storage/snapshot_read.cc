@@ -263,6 +263,12 @@ Result<void> TakeKeyMap(const SnapshotMetadata& metadata, const KeyMap* key_map,
   if (!state.UsesMap() || (key_map->kind() != wanted && key_map->kind() != KeyMapKind::kCenter)) {
     return Contradiction(metadata, "key_map_held is no map that these options estimate");
   }
+  const bool weighted =
+      *state.options.query_weighted_codes && key_map->kind() == KeyMapKind::kDiagonal;
+  if (weighted == key_map->query_weights(0).empty()) {
+    return Contradiction(metadata,
+                         "query_weights_held is not what query_weighted_codes has estimated");
+  }
   state.key_map_bytes = 0;
   state.key_map = MakeCountedShared<KeyMap>(state.key_map_bytes, *key_map);
   state.key_map_bytes += state.key_map->HeldBytes();

@@ -64,8 +64,13 @@ Result<std::shared_ptr<const KeyMap>> ReadKeyMap(const SnapshotMetadata& metadat
   } else if (kind == KeyMapKind::kFull) {
     TQ_TRY(map, tensors.Get(prefix + "matrix", TensorType::kF32, shape));
   }
-  auto made =
-      KeyMap::FromNumbers(kind, heads, dim, ElementsOf<float>(center), ElementsOf<float>(map));
+  std::span<const std::byte> weights;
+  if (metadata.Has("query_weights_held")) {
+    TQ_TRY(weights,
+           tensors.Get(prefix + "query_weights", TensorType::kF32, std::span(shape).first(2)));
+  }
+  auto made = KeyMap::FromNumbers(kind, heads, dim, ElementsOf<float>(center),
+                                  ElementsOf<float>(map), ElementsOf<float>(weights));
   if (!made) {
     return Fail(ErrorCode::kCorruptData, "tensors '", prefix, "*': ", made.error().message);
   }

@@ -117,6 +117,9 @@ void AddKeyMap(const KeyMap& map, const std::string& prefix, OwnedTensors& tenso
   };
   add("key_map.center", {heads, dim}, &KeyMap::center);
   if (map.kind() == KeyMapKind::kDiagonal) add("key_map.scale", {heads, dim}, &KeyMap::scale);
+  if (!map.query_weights(0).empty()) {
+    add("key_map.query_weights", {heads, dim}, &KeyMap::query_weights);
+  }
   if (map.kind() == KeyMapKind::kFull) add("key_map.matrix", {heads, dim, dim}, &KeyMap::matrix);
 }
 
@@ -147,6 +150,8 @@ void AddCache(const KvCache::State& state, const std::string& prefix, OwnedTenso
   number("first_lane", state.pages.first_lane());
   const KeyMapKind held = state.key_map ? state.key_map->kind() : KeyMapKind::kNone;
   metadata[prefix + "key_map_held"] = NameOf(kKeyMapNames, held);
+  const bool weights = state.key_map && !state.key_map->query_weights(0).empty();
+  if (weights) metadata[prefix + "query_weights_held"] = "true";
 
   const KvCacheOptions& options = state.options;
   if (options.rope) {

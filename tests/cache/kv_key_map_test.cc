@@ -75,6 +75,7 @@ KeyMap Expected(const KvCacheOptions& options, const Tokens& tokens, const Token
   map_options.sinks = options.sinks;
   map_options.first_position = options.first_position;
   map_options.shrinkage = options.key_map_shrinkage;
+  map_options.query_weights = options.key_map == KeyMapKind::kDiagonal;
   const auto estimator = KeyMapEstimator::Create(map_options);
   EXPECT_TRUE(estimator) << estimator.error().message;
   auto map =

@@ -18,10 +18,17 @@ KvCacheOptions Policy(const std::string& name) {
 TEST(KvPoliciesTest, AreWhatTheirDescriptionSays) {
   KvCacheOptions balanced = Policy("balanced");
   balanced.rope = RopeParameters::FromTheta(1e4, 128);
+  const std::string sides =
+      "keys mse 4 bits unbiased scale searched, values mse 4 bits unbiased scale searched, ";
   EXPECT_EQ(Describe(balanced),
-            "keys mse 4 bits unbiased scale searched, values mse 4 bits unbiased scale searched, "
-            "hadamard rotation 1 round, diagonal key map in page frames, 4 sinks, window 64, seed "
-            "42");
+            sides +
+                "hadamard rotation 1 round, diagonal key map in page frames, 4 sinks, window "
+                "64, seed 42");
+  balanced.query_heads = 8;
+  EXPECT_EQ(Describe(balanced),
+            sides +
+                "hadamard rotation 1 round, diagonal key map in page frames, query-weighted "
+                "codes, 4 sinks, window 64, seed 42");
   EXPECT_EQ(Describe(Policy("safe")),
             "keys mse 8 bits unbiased scale, values mse 4 bits unbiased scale searched, hadamard "
             "rotation 1 round, no key map without rope, 4 sinks, window 64, seed 42");

@@ -73,6 +73,21 @@ TEST(CacheSpecTest, WidthsOfUnquantizedSidesDoNotMatter) {
   EXPECT_TRUE(FailsWith(ExpandCaches(choices), ErrorCode::kInvalidArgument, "too noisy"));
 }
 
+TEST(CacheSpecTest, KeyCodesAreOfTheKeysThatHaveThem) {
+  CacheChoices choices;
+  choices.policies = {"small", "paper"};
+  EXPECT_EQ(KeyCodesName(Expand(choices)[0].options), "auto");
+  choices.key_codes = {KeyCodes::kNearest, KeyCodes::kWeighted};
+  const std::vector<CacheSpec> specs = Expand(choices);
+  ASSERT_EQ(specs.size(), 3u);  // paper has no map, so it is one cache either way
+  EXPECT_EQ(KeyCodesName(specs[0].options), "nearest");
+  EXPECT_EQ(KeyCodesName(specs[1].options), "weighted");
+  EXPECT_EQ(KeyCodesName(specs[2].options), "auto");
+  EXPECT_EQ(ChoicesInName("small", "auto", "nearest"), ", nearest codes");
+  EXPECT_EQ(ChoicesInName("small", "on", "weighted"), ", search on, weighted codes");
+  EXPECT_TRUE(FailsWith(ParseKeyCodes("best"), ErrorCode::kInvalidArgument, "nearest, weighted"));
+}
+
 TEST(CacheSpecTest, ScaleSearchIsOfTheSidesThatHaveIt) {
   CacheChoices choices = Of({"safe", "paper"});
   choices.key_bits = {2, 8};
@@ -89,9 +104,9 @@ TEST(CacheSpecTest, ScaleSearchIsOfTheSidesThatHaveIt) {
     EXPECT_EQ(format.keys.scale_search.value_or(false), on && format.keys.bits == 2) << s;
     EXPECT_EQ(ScaleSearchName(format), on ? "on" : "off");
   }
-  EXPECT_EQ(SearchInName("safe", "off"), ", search off");
-  EXPECT_EQ(SearchInName("paper", "off"), "");
-  EXPECT_EQ(SearchInName("paper", "on"), ", search on");
+  EXPECT_EQ(ChoicesInName("safe", "off", "auto"), ", search off");
+  EXPECT_EQ(ChoicesInName("paper", "off", "auto"), "");
+  EXPECT_EQ(ChoicesInName("paper", "on", "auto"), ", search on");
   EXPECT_TRUE(FailsWith(ParseScaleSearch("yes"), ErrorCode::kInvalidArgument, "off, on"));
 }
 

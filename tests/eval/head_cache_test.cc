@@ -106,6 +106,7 @@ TEST(HeadCacheTest, AMapFromTheBeginningIsKnownBeforeTheFirstTokenIsPacked) {
   options.head_dim = kDim;
   options.rope = *Roped().rope;
   options.first_position = 100;
+  options.query_weights = true;
   const auto first = [&](const test::Rows& rows) {
     return HeadsView::TokenMajor(rows.values.data(), 150, 1, kDim);
   };
