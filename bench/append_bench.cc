@@ -12,7 +12,8 @@ constexpr size_t kHeads = 8;
 constexpr size_t kDim = 128;
 constexpr size_t kDistinct = 32;  // tokens of input, used again: in L2, as fresh from a projection
 
-// Args: bits of both sides, scale search, window, page frames with a diagonal map, a pool of pages.
+// Args: bits of both sides, scale search, window, page frames with a diagonal map (2: and
+// query-weighted codes), a pool of pages.
 void AppendToken(benchmark::State& state) {
   const KvSideOptions side = {.bits = static_cast<int>(state.range(0)),
                               .scale_search = state.range(1) != 0};
@@ -28,7 +29,9 @@ void AppendToken(benchmark::State& state) {
     options.rope = RopeParameters::FromTheta(10000.0, kDim);
     const std::vector<float> center(kHeads * kDim, 0.1f);
     const std::vector<float> scale(kHeads * kDim, 1.25f);
-    auto map = KeyMap::FromNumbers(KeyMapKind::kDiagonal, kHeads, kDim, center, scale);
+    std::vector<float> weights(state.range(3) == 2 ? center.size() : 0);
+    for (size_t j = 0; j < weights.size(); ++j) weights[j] = j % 8 == 0 ? 5.0f : 0.5f;
+    auto map = KeyMap::FromNumbers(KeyMapKind::kDiagonal, kHeads, kDim, center, scale, weights);
     options.known_key_map = std::make_shared<const KeyMap>(*std::move(map));
   }
   const auto keys = NormalRows(kDistinct, kHeads * kDim, 1);
@@ -55,6 +58,7 @@ BENCHMARK(AppendToken)
     ->ArgNames({"bits", "search", "window", "frames", "pool"})
     ->ArgsProduct({{2, 3, 4}, {0}, {0}, {0}, {1}})
     ->ArgsProduct({{4}, {0, 1}, {0, 64}, {0, 1}, {1}})
+    ->ArgsProduct({{3, 4}, {1}, {0}, {2}, {1}})
     ->ArgsProduct({{4}, {0}, {0}, {0}, {0}})
     ->Iterations(10000)
     ->UseManualTime()

@@ -10,7 +10,7 @@ namespace turboquant {
 namespace {
 
 // Few rows still move after so many.
-constexpr int kMostSweeps = 8;
+constexpr int kMostSweeps = 32;
 constexpr size_t kMostLanes = 8;
 
 // Sum of a_j · b_j · c_j: eight partial sums that take turns, for vectors.
