@@ -48,6 +48,10 @@ int main() {
   const auto policy = turboquant::PolicyOptions("small", kHeadDim, kKvHeads);
   if (!policy) return 1;
   DecoderCacheOptions options = {.layers = kLayers, .layer = *policy};
+  // For long contexts: pages of all layers (and other sequences) in slabs of huge pages.
+  const auto pool = turboquant::PagePool::Create();
+  if (!pool) return 1;
+  options.layer.page_pool = *pool;
   options.overrides = {{.layer = 1, .values = turboquant::KvSideOptions{.bits = 5}}};
   auto cache = DecoderCache::Create(options);
   if (!cache || !AppendTokens(*cache, 500, /*seed=*/1)) return 1;

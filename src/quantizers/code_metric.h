@@ -36,6 +36,8 @@ class CodeMetric {
  private:
   void Transform(std::vector<float>& x) const;  // butterflies of all strides
   void Move(size_t i, float by);                // gradient_ -= by · column i of W
+  template <size_t kLanes>
+  void MoveLanes(size_t i, float by);
   void Descend(const Codebook& codebook, float scale, uint8_t* codes);
 
   const kernels::KernelTable* kernels_;
