@@ -16,10 +16,18 @@
 namespace turboquant {
 
 struct PagePool::State {
-  struct Slab {
+  struct FreeMemory {
     size_t bytes;
+    void operator()(std::byte* memory) const noexcept { FreeAligned(memory, bytes); }
+  };
+  struct Slab {
+    std::unique_ptr<std::byte, FreeMemory> memory;
     size_t used;   // from the beginning on, by pages that are or were
     size_t pages;  // that are
+    size_t bytes() const { return memory.get_deleter().bytes; }
+  };
+  struct FreePage {
+    std::byte* next;
   };
   // By their first bytes; std::less orders pointers into different allocations.
   using Slabs = std::map<std::byte*, Slab, std::less<>>;
@@ -36,11 +44,12 @@ struct PagePool::State {
   Slabs::iterator SlabOf(std::byte* page) { return std::prev(slabs.upper_bound(page)); }
 
   std::byte* Cut(size_t bytes) {
-    if (open == nullptr || slabs[open].bytes - slabs[open].used < bytes) {
+    if (open == nullptr || slabs[open].bytes() - slabs[open].used < bytes) {
       const size_t size = std::max(slab_bytes, RoundUp(bytes, kHugePageBytes));
-      std::byte* slab = AllocateAligned(size);
-      slabs[slab] = {size, 0, 0};
-      open = slab;
+      Slab slab = {{AllocateAligned(size), FreeMemory{size}}, 0, 0};
+      std::byte* first = slab.memory.get();
+      slabs.emplace(first, std::move(slab));
+      open = first;
     }
     Slab& slab = slabs[open];
     return open + std::exchange(slab.used, slab.used + bytes);
@@ -48,7 +57,7 @@ struct PagePool::State {
 
   // Its pages are all free.
   void Drop(Slabs::iterator slab) noexcept {
-    const std::byte* end = slab->first + slab->second.bytes;
+    const std::byte* end = slab->first + slab->second.bytes();
     for (auto& [size, first] : free) {
       std::byte* kept = nullptr;
       for (std::byte* page = first; page != nullptr;) {
@@ -60,26 +69,25 @@ struct PagePool::State {
       first = kept;
     }
     if (slab->first == open) open = nullptr;
-    FreeAligned(slab->first, slab->second.bytes);
     slabs.erase(slab);
   }
 
   static std::byte* NextOf(const std::byte* page) {
-    std::byte* next;
-    std::memcpy(&next, page, sizeof(next));
-    return next;
+    FreePage link;
+    std::memcpy(&link, page, sizeof(link));
+    return link.next;
   }
-  static void SetNext(std::byte* page, std::byte* next) { std::memcpy(page, &next, sizeof(next)); }
+  static void SetNext(std::byte* page, std::byte* next) {
+    const FreePage link = {next};
+    std::memcpy(page, &link, sizeof(link));
+  }
 };
 
 PagePool::PagePool(const PagePoolOptions& options) : state_(std::make_unique<State>()) {
   state_->slab_bytes = options.slab_bytes;
 }
 
-PagePool::~PagePool() {
-  assert(state_->pages == 0);
-  for (const auto& [bytes, slab] : state_->slabs) FreeAligned(bytes, slab.bytes);
-}
+PagePool::~PagePool() { assert(state_->pages == 0); }
 
 Result<std::shared_ptr<PagePool>> PagePool::Create(const PagePoolOptions& options) {
   if (options.slab_bytes == 0 || options.slab_bytes % kHugePageBytes != 0) {
@@ -93,7 +101,7 @@ PagePoolStats PagePool::Stats() const {
   const std::lock_guard lock(state_->mutex);
   PagePoolStats stats = {0, 0, state_->pages, state_->page_bytes};
   for (const auto& [bytes, slab] : state_->slabs) {
-    stats.slab_bytes += slab.bytes;
+    stats.slab_bytes += slab.bytes();
     stats.used_bytes += slab.used;
   }
   return stats;
