@@ -24,13 +24,30 @@ Bytes SmallFile() {
   return Saved(cache);
 }
 
+// Four packed tokens under a given map with weights of codes.
+Bytes WeightedFile() {
+  KvCacheOptions options;
+  options.format = {.head_dim = 4, .kv_heads = 1};
+  options.sinks = 0;
+  options.window = 0;
+  options.rope = RopeParameters::FromTheta(10.0, 2);
+  const float numbers[] = {0.5f, 1.0f, 1.5f, 1.0f};
+  auto map = KeyMap::FromNumbers(KeyMapKind::kDiagonal, 1, 4, numbers, numbers, numbers);
+  options.known_key_map = std::make_shared<const KeyMap>(*std::move(map));
+  KvCache cache = test::MakeCache(options);
+  EXPECT_EQ(cache.options().query_weighted_codes, true);
+  test::Append(cache, test::Tokens(4, 1, 4), 0, 4);
+  return Saved(cache);
+}
+
 TEST(SnapshotFuzzTest, Corpus) { ReplayCorpus(SnapshotTarget, "snapshot"); }
 
 TEST(SnapshotFuzzTest, EveryPrefixIsRefused) {
-  const Bytes file = SmallFile();
-  for (size_t size = 0; size < file.size(); ++size) {
-    const Bytes prefix(file.begin(), file.begin() + static_cast<std::ptrdiff_t>(size));
-    ASSERT_FALSE(ReadKvCache(prefix)) << size;
+  for (const Bytes& file : {SmallFile(), WeightedFile()}) {
+    for (size_t size = 0; size < file.size(); ++size) {
+      const Bytes prefix(file.begin(), file.begin() + static_cast<std::ptrdiff_t>(size));
+      ASSERT_FALSE(ReadKvCache(prefix)) << size;
+    }
   }
 }
 
@@ -56,8 +73,9 @@ TEST(SnapshotFuzzTest, EveryChangeOfAByteIsRefusedOrMeansNothing) {
 TEST(SnapshotFuzzTest, EveryFlipOfABitUnderNewChecksums) {
   constexpr uint8_t kFewMasks[] = {1, 16};
   const bool all = std::getenv("TURBOQUANT_LONG_TESTS") != nullptr;  // six seconds
-  RunEveryByteChange(SnapshotTarget, SmallFile(),
-                     all ? std::span<const uint8_t>(kBitMasks) : kFewMasks);
+  for (const Bytes& file : {SmallFile(), WeightedFile()}) {
+    RunEveryByteChange(SnapshotTarget, file, all ? std::span<const uint8_t>(kBitMasks) : kFewMasks);
+  }
 }
 
 }  // namespace

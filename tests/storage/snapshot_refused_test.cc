@@ -296,6 +296,31 @@ TEST(SnapshotFileTest, CountsAreChecked) {
   ExpectCorrupt(file, SetOption("values.method", "prod"), {"values."});
 }
 
+TEST(SnapshotFileTest, QueryWeightsAreChecked) {
+  const KvCacheOptions options = SnapshotOptions(16);
+  KvCache cache = test::MakeCache(options);
+  TokenStream(options).AppendTo(cache, 0, 300);
+  const Bytes file = Saved(cache);
+  ASSERT_FALSE(cache.key_map()->query_weights(0).empty());
+  ExpectCorrupt(file, SetOption("query_weighted_codes", "false"), {"query_weighted_codes"});
+  ExpectCorrupt(file, SetOption("query_weights_held", "false"), {"query_weights_held"});
+  ExpectCorrupt(file, [](EditableFile& f) { f.metadata.erase("query_weights_held"); },
+                {"contradicts itself", "query_weights_held"});
+  ExpectCorrupt(file,
+                [](EditableFile& f) {
+                  f.metadata.erase("query_weights_held");
+                  f.Remove("key_map.query_weights");
+                },
+                {"contradicts itself", "query_weights_held"});
+  ExpectCorrupt(file, [](EditableFile& f) { f.metadata.erase("query_weighted_codes"); },
+                {"contradicts itself", "query_weights_held"});
+  ExpectCorrupt(file, [](EditableFile& f) { f.Remove("key_map.query_weights"); },
+                {"key_map.query_weights", "missing"});
+  ExpectCorrupt(file, SetElement<float>("key_map.query_weights", 17, -1.0f),
+                {"query_weights of KV head 1 at 1", "positive"});
+  ExpectCorrupt(file, SetOption("rotation_rounds", "2"), {"make no cache", "one round"});
+}
+
 TEST(SnapshotFileTest, StatesBeforeTheKeyMapAreChecked) {
   const KvCacheOptions options = SnapshotOptions();
   KvCache cache = test::MakeCache(options);
