@@ -339,7 +339,7 @@ struct Framed {
 std::vector<uint32_t> SignMasks(const RotationPlan& plan) {
   std::mt19937 generator(9);
   std::vector<uint32_t> masks(static_cast<size_t>(plan.rounds) * 2 * plan.dim);
-  for (uint32_t& mask : masks) mask = (generator() & 1) << 31;
+  for (uint32_t& mask : masks) mask = static_cast<uint32_t>(generator() & 1) << 31;
   return masks;
 }
 
