@@ -82,7 +82,7 @@ TQ_INLINE void ForVectors(TokenRange range, const Body& body) {
   if (t < range.end) body(t, Seen(t, range));
 }
 
-// Rows whose sums wait for each other's lanes together.
+// Rows whose reductions run side by side.
 constexpr size_t kSoftmaxRows = 8;
 
 void SoftmaxTogether(const QueryRows<float>& scores, size_t rows, const TokenRange* ranges,

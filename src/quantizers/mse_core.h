@@ -100,12 +100,14 @@ class MseCore {
   MseCore() = default;
   [[nodiscard]] Result<void> MakeRotation();
   double PerLevel(float largest, bool two_digits) const;
-  void UseTables();  // with the rotation of this stream
+  double grid_gain() const;   // grid = rotated coordinate · grid_gain / norm
+  double inner_step() const;  // sum z·level times this is <u, c>
+  void UseTables();           // with the rotation of this stream
   [[nodiscard]] Result<void> ReadChunk(std::string_view name, const RowsView& rows, size_t row,
                                        const double* norms_squared, Chunk& chunk) const;
-  [[nodiscard]] Result<void> EncodeByMetric(std::string_view name, size_t first_row,
-                                            const Chunk& chunk, const MseLanes& into,
-                                            size_t first_lane, CodeMetric& metric) const;
+  [[nodiscard]] Result<void> EncodeByMetric(std::string_view name, size_t first_row, Chunk& chunk,
+                                            const MseLanes& into, size_t first_lane,
+                                            CodeMetric& metric) const;
   [[nodiscard]] Result<void> CheckUnitNorm(std::string_view name, size_t r, double norm) const;
   [[nodiscard]] Result<void> StoreScale(std::string_view name, size_t r, double norm,
                                         const kernels::RowSums& sums, const MseLanes& into,
