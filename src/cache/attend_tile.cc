@@ -168,7 +168,7 @@ void AttendTile::PrepareQueries(const KvPage& page) {
   prepared_for_ = &page;
   const kernels::FramePlan frame = FrameOf(page);
   const std::vector<KvPart>& parts = plan_.parts->keys.parts;
-  const bool one_go = FramesInOneGo(plan_.parts->keys) &&
+  const bool one_go = IsOneHadamardPart(plan_.parts->keys) &&
                       (map == nullptr || map->inverse_transpose(kv_head_).empty());
   for (size_t r = 0; r < rows_; ++r) {
     if (one_go) {

@@ -193,9 +193,9 @@ double PreparePartQuery(const KvPart& part, size_t head, const float* query,
   return prepare(norm == 0.0 ? 0 : PrescaleExponent(norm));
 }
 
-bool FramesInOneGo(const KvSide& keys) {
-  return keys.parts.size() == 1 && keys.options.method == KvMethod::kMse &&
-         keys.parts[0].cores[0].options().rotation == RotationKind::kHadamard;
+bool IsOneHadamardPart(const KvSide& side) {
+  return side.parts.size() == 1 && side.options.method == KvMethod::kMse &&
+         side.parts[0].cores[0].options().rotation == RotationKind::kHadamard;
 }
 
 std::optional<double> PrepareFramedQuery(const KvPart& part, size_t head,
@@ -228,6 +228,23 @@ Result<void> EncodeTokens(const KvSide& side, bool values, size_t head,
     TQ_CHECK(part.cores[head].EncodeLanes(kRows, Channels(part, rows), 0, rows.rows,
                                           Lanes(part, values, head_bytes), first_lane, norms,
                                           metric));
+  }
+  return {};
+}
+
+Result<void> EncodeToken(const KvFormat::Parts& parts, bool values, std::span<const TokenRow> rows,
+                         size_t lane, std::byte* page_bytes) {
+  constexpr size_t kTogether = 16;
+  const KvPart& part = (values ? parts.values : parts.keys).parts[0];
+  MseHeadRow heads[kTogether];
+  for (size_t first = 0; first < rows.size(); first += kTogether) {
+    const size_t count = std::min(kTogether, rows.size() - first);
+    for (size_t i = 0; i < count; ++i) {
+      const TokenRow& row = rows[first + i];
+      heads[i] = {&part.cores[first + i], row.coordinates, row.norm_squared,
+                  Lanes(part, values, page_bytes + (first + i) * parts.head_bytes)};
+    }
+    TQ_CHECK(MseCore::EncodeHeads(kRows, {heads, count}, lane));
   }
   return {};
 }

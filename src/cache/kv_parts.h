@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "src/kernels/kernels.h"
@@ -61,9 +62,10 @@ struct KvFormat::Parts {
 double PreparePartQuery(const KvPart& part, size_t head, const float* query,
                         const QueryDigitRow& digits, float* scratch);
 
-// Whether queries go into their frame and to digits in one go (PrepareFramedQuery) where the map
-// has no full matrix: codes of all channels behind a Hadamard rotation.
-bool FramesInOneGo(const KvSide& keys);
+// Whether the side is codes of all channels behind a Hadamard rotation. Such sides encode a token
+// of all heads at once (EncodeToken), and such keys, where the map has no full matrix, take queries
+// into their frame and to digits in one go (PrepareFramedQuery).
+bool IsOneHadamardPart(const KvSide& side);
 
 // frame_query and PreparePartQuery in one go, for the only part of such a side. nullopt: the query
 // needs the long way.
@@ -87,7 +89,19 @@ void UnrotatePartSums(const KvPart& part, size_t head, const float* sums, float*
                                         const double* norms_squared = nullptr,
                                         CodeMetric* metric = nullptr);
 
-// The reverse, out [count × head_dim] permuted and framed.
+// A row of one head, framed, and its squared norm as the kernels sum it.
+struct TokenRow {
+  const float* coordinates;
+  double norm_squared;
+};
+
+// EncodeTokens of one token, a row of every head, into a lane of a page; for sides that
+// IsOneHadamardPart names.
+[[nodiscard]] Result<void> EncodeToken(const KvFormat::Parts& parts, bool values,
+                                       std::span<const TokenRow> rows, size_t lane,
+                                       std::byte* page_bytes);
+
+// The reverse of EncodeTokens, out [count × head_dim] permuted and framed.
 void DecodeTokens(const KvSide& side, bool values, size_t head, const std::byte* head_bytes,
                   size_t first_lane, size_t count, MatrixView<float> out);
 

@@ -19,19 +19,24 @@ namespace turboquant {
 namespace {
 
 // Pending tokens [token, token + count) of one head and side as a page packs them, except that
-// channels are where they came from.
-std::vector<float> FramedRows(const PackFormat& format, bool values, size_t head,
-                              const PendingTokens& pending, const PageRef& page, size_t token,
-                              size_t count) {
+// channels are where they came from, to rows [count × head_dim].
+void ReadFramed(const PackFormat& format, bool values, size_t head, const PendingTokens& pending,
+                const PageRef& page, size_t token, size_t count, float* rows) {
   const size_t dim = format.parts->options.head_dim;
-  std::vector<float> rows(count * dim);
-  for (size_t r = 0; r < count; ++r) pending.Read(values, token + r, head, rows.data() + r * dim);
-  if (values) return rows;
+  for (size_t r = 0; r < count; ++r) pending.Read(values, token + r, head, rows + r * dim);
+  if (values) return;
   const float* turns = format.rope == nullptr ? nullptr : page.view().turns;
   KeyFrame frame(*format.parts->kernels, format.key_map, head, turns,
                  turns == nullptr ? 0 : format.rope->rotary_dim(),
                  format.rope == nullptr ? RopePairing::kHalf : format.rope->pairing, dim);
-  for (size_t r = 0; r < count; ++r) frame.Apply(rows.data() + r * dim, rows.data() + r * dim);
+  for (size_t r = 0; r < count; ++r) frame.Apply(rows + r * dim, rows + r * dim);
+}
+
+std::vector<float> FramedRows(const PackFormat& format, bool values, size_t head,
+                              const PendingTokens& pending, const PageRef& page, size_t token,
+                              size_t count) {
+  std::vector<float> rows(count * format.parts->options.head_dim);
+  ReadFramed(format, values, head, pending, page, token, count, rows.data());
   return rows;
 }
 
@@ -73,6 +78,36 @@ PackFailure FindFailure(const PackFormat& format, bool values, size_t head, size
     return {token + r, head, values, {done.error().code, WithoutRow(done.error().message)}};
   }
   return {token, head, values, {ErrorCode::kInternal, "rows failed together, not one by one"}};
+}
+
+// One side of the span's only token, all heads together; false where that is not possible, or
+// fails.
+bool PackedTogether(const PackFormat& format, bool values, const PendingTokens& pending,
+                    const PageSpan& span) {
+  const KvFormat::Parts& parts = *format.parts;
+  if (!IsOneHadamardPart(values ? parts.values : parts.keys)) return false;
+  if (!values && format.UsesWeights()) return false;
+  const size_t heads = parts.options.kv_heads;
+  const size_t dim = parts.options.head_dim;
+  const size_t token = span.Token(0);
+  std::vector<TokenRow> rows(heads);
+  std::vector<float> framed;
+  const MatrixView<const float> first = RowsAsTheyAre(format, values, 0, pending, token, 1);
+  if (first.data != nullptr) {
+    const size_t stride = (values ? pending.values : pending.keys).head_stride;
+    const SquaredNorms& norms = values ? pending.value_norms : pending.key_norms;
+    for (size_t head = 0; head < heads; ++head) {
+      rows[head] = {first.data + head * stride, *norms.At(head, token - pending.window->count())};
+    }
+  } else {
+    framed.resize(heads * dim);
+    for (size_t head = 0; head < heads; ++head) {
+      float* row = framed.data() + head * dim;
+      ReadFramed(format, values, head, pending, span.pages[0], token, 1, row);
+      rows[head] = {row, parts.kernels->norm_squared(row, dim)};
+    }
+  }
+  return EncodeToken(parts, values, rows, span.Begin(0), span.pages[0].bytes()).has_value();
 }
 
 }  // namespace
@@ -135,6 +170,13 @@ std::optional<PackFailure> PackTokens(const PackFormat& format, const PendingTok
   const KvFormat::Parts& parts = *format.parts;
   const size_t dim = parts.options.head_dim;
   const size_t tasks_per_page = 2 * parts.options.kv_heads;
+  bool packed[2] = {};  // keys, values
+  if (span.pages.size() == 1 && span.End(0) - span.Begin(0) == 1) {
+    for (const bool values : {false, true}) {
+      packed[values] = PackedTogether(format, values, pending, span);
+    }
+    if (packed[0] && packed[1]) return std::nullopt;
+  }
   std::mutex mutex;
   std::optional<PackFailure> failure;
   size_t failed_task = 0;
@@ -142,6 +184,7 @@ std::optional<PackFailure> PackTokens(const PackFormat& format, const PendingTok
     const size_t i = task / tasks_per_page;
     const size_t head = task % tasks_per_page / 2;
     const bool values = task % 2 != 0;
+    if (packed[values]) return;
     const size_t count = span.End(i) - span.Begin(i);
     const uint16_t* channels = values ? format.value_channels : format.key_channels;
     MatrixView<const float> view =

@@ -69,10 +69,19 @@
 namespace turboquant::kernels {
 namespace {
 
-void EncodeRows(const EncodePlan& plan, const float* rows, size_t stride, size_t count,
-                const float* gains, const PackedBlocks& into, size_t first_lane, RowSums* sums) {
-  if (EncodedShortRows(plan, rows, stride, count, gains, into, first_lane, sums)) return;
-  EncodeLongRows(plan, rows, stride, count, gains, into, first_lane, sums);
+void EncodeRows(const EncodeRow* rows, size_t count, RowSums* sums) {
+  for (size_t r = 0; r < count;) {
+    if (rows[r].gain == 0.0f) {
+      sums[r++] = {0, 0};
+      continue;
+    }
+    size_t alike = 1;
+    while (r + alike < count && AlikeAndNotZero(rows[r], rows[r + alike])) ++alike;
+    if (!EncodedShortRows(rows + r, alike, sums + r)) {
+      for (size_t i = r; i < r + alike; ++i) sums[i] = EncodeLongRow(rows[i]);
+    }
+    r += alike;
+  }
 }
 
 constexpr KernelTable kTable = {

@@ -9,14 +9,17 @@
 namespace turboquant::kernels {
 namespace {
 
-// 32 rotated coordinates to the grid. Rounds to nearest even in the default mode; the products stay
-// below 2^22.
-TQ_INLINE __m512i ToGrid32(__m512 low, __m512 high, __m512 gain) {
-  const __m512i order = _mm512_set_epi64(7, 5, 3, 1, 6, 4, 2, 0);
+// 32 rotated coordinates to the grid, in the order of _mm512_packs_epi32. Rounds to nearest even in
+// the default mode; the products stay below 2^22.
+TQ_INLINE __m512i ToPackedGrid(__m512 low, __m512 high, __m512 gain) {
   const __m512i a = _mm512_cvtps_epi32(_mm512_mul_ps(low, gain));
   const __m512i b = _mm512_cvtps_epi32(_mm512_mul_ps(high, gain));
-  const __m512i z = _mm512_permutexvar_epi64(order, _mm512_packs_epi32(a, b));
-  return _mm512_max_epi16(z, _mm512_set1_epi16(-kGridMax));
+  return _mm512_max_epi16(_mm512_packs_epi32(a, b), _mm512_set1_epi16(-kGridMax));
+}
+
+// Words as they came to _mm512_packs_epi32.
+TQ_INLINE __m512i InOrder(__m512i packed) {
+  return _mm512_permutexvar_epi64(_mm512_set_epi64(7, 5, 3, 1, 6, 4, 2, 0), packed);
 }
 
 // A whole row; zero behind dim.
@@ -26,7 +29,7 @@ void ToGrid(float* coordinates, size_t dim, float gain, int16_t* grid) {
   for (size_t j = 0; j < dim; j += 32) {
     const __m512 low = _mm512_loadu_ps(coordinates + j);
     const __m512 high = _mm512_loadu_ps(coordinates + j + 16);
-    _mm512_storeu_si512(grid + j, ToGrid32(low, high, gains));
+    _mm512_storeu_si512(grid + j, InOrder(ToPackedGrid(low, high, gains)));
   }
 }
 
@@ -145,23 +148,19 @@ void PackRow(const PackedBlocks& into, size_t lane, const uint8_t* codes) {
   }
 }
 
-void EncodeLongRows(const EncodePlan& plan, const float* rows, size_t stride, size_t count,
-                    const float* gains, const PackedBlocks& into, size_t first_lane,
-                    RowSums* sums) {
+RowSums EncodeLongRow(const EncodeRow& row) {
+  const EncodePlan& plan = *row.plan;
   const size_t dim = plan.rotation.dim;
   const size_t padded = RoundUp(dim, 32);
   Scratch<float> coordinates(padded);
   Scratch<int16_t> grid(padded);
   Scratch<uint8_t> codes(padded);
-  for (size_t r = 0; r < count; ++r) {
-    sums[r] = {0, 0};
-    if (gains[r] == 0.0f) continue;
-    std::copy_n(rows + r * stride, dim, coordinates.data());
-    Rotate(plan.rotation, coordinates.data());
-    ToGrid(coordinates.data(), dim, gains[r], grid.data());
-    sums[r] = Codes(plan, grid.data(), codes.data());
-    WithBits(into.bits, [&]<int kBits>() { PackRow<kBits>(into, first_lane + r, codes.data()); });
-  }
+  std::copy_n(row.coordinates, dim, coordinates.data());
+  Rotate(plan.rotation, coordinates.data());
+  ToGrid(coordinates.data(), dim, row.gain, grid.data());
+  const RowSums sums = Codes(plan, grid.data(), codes.data());
+  WithBits(row.into.bits, [&]<int kBits>() { PackRow<kBits>(row.into, row.lane, codes.data()); });
+  return sums;
 }
 
 // Moves of codes wait for memory more than for instructions: the AVX2 ones serve, which every CPU

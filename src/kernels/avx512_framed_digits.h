@@ -62,7 +62,7 @@ float FramedDigitsInRegisters(const FramePlan& frame, const RotationPlan& rotati
   for (size_t i = 0; i < kVectors; ++i) v[i][0] = _mm512_loadu_ps(query + 16 * i);
   TurnBackVectors(frame, v);
   offset = MapVectors(frame, v);
-  RotateVectors(rotation, v);
+  RotateVectors(rotation.rounds, {rotation.sign_masks}, v);
   return RoundVectors(v, high, low);
 }
 

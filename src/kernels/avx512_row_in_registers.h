@@ -49,13 +49,16 @@ TQ_INLINE void ButterfliesOf(__m512 (*v)[kRows]) {
   }
 }
 
+// The words of row r begin at masks[r] + first.
 template <size_t kCount, size_t kRows>
-TQ_INLINE void FlipVectors(const uint32_t* masks, __m512 (*v)[kRows]) {
+TQ_INLINE void FlipVectors(const uint32_t* const (&masks)[kRows], size_t first,
+                           __m512 (*v)[kRows]) {
 #pragma GCC unroll 16
   for (size_t i = 0; i < kCount; ++i) {
-    const __m512i mask = _mm512_loadu_si512(masks + 16 * i);
 #pragma GCC unroll 2
-    for (size_t r = 0; r < kRows; ++r) v[i][r] = FlipSigns(v[i][r], mask);
+    for (size_t r = 0; r < kRows; ++r) {
+      v[i][r] = FlipSigns(v[i][r], _mm512_loadu_si512(masks[r] + first + 16 * i));
+    }
   }
 }
 
@@ -134,20 +137,21 @@ TQ_INLINE void Unriffle(__m512 (&v)[kVectors][kRows]) {
 template <size_t kVectors>
 inline constexpr size_t kPowerOf = std::bit_floor(kVectors);
 
-// See RotationPlan; 16 · kVectors coordinates.
+// See RotationPlan; 16 · kVectors coordinates. masks[r]: the sign masks of row r.
 template <size_t kVectors, size_t kRows>
-TQ_INLINE void RotateVectors(const RotationPlan& plan, __m512 (&v)[kVectors][kRows]) {
+TQ_INLINE void RotateVectors(int rounds, const uint32_t* const (&masks)[kRows],
+                             __m512 (&v)[kVectors][kRows]) {
   constexpr size_t kPower = kPowerOf<kVectors>;
   constexpr size_t kTail = kVectors - kPower;
   const float factor = static_cast<float>(1.0 / std::sqrt(16.0 * kPower));
-  const uint32_t* masks = plan.sign_masks;
-  for (int round = 0; round < plan.rounds; ++round, masks += 16 * kVectors) {
-    FlipVectors<kVectors>(masks, v);
+  constexpr size_t kMasks = 16 * (kTail > 0 ? kVectors + kPower : kVectors);
+  for (int round = 0; round < rounds; ++round) {
+    const size_t first = static_cast<size_t>(round) * kMasks;
+    FlipVectors<kVectors>(masks, first, v);
     ButterfliesOf<kPower>(v);
     if constexpr (kTail > 0) {
       MultiplyVectors<kPower>(factor, v);
-      masks += 16 * kPower;
-      FlipVectors<kPower>(masks + 16 * kTail, v + kTail);
+      FlipVectors<kPower>(masks, first + 16 * kVectors, v + kTail);
       ButterfliesOf<kPower>(v + kTail);
       MultiplyVectors<kPower>(factor, v + kTail);
       Riffle(v);
@@ -155,23 +159,23 @@ TQ_INLINE void RotateVectors(const RotationPlan& plan, __m512 (&v)[kVectors][kRo
   }
 }
 
-template <size_t kVectors, size_t kRows>
-TQ_INLINE void RotateVectorsBack(const RotationPlan& plan, __m512 (&v)[kVectors][kRows]) {
+template <size_t kVectors>
+TQ_INLINE void RotateVectorsBack(const RotationPlan& plan, __m512 (&v)[kVectors][1]) {
   constexpr size_t kPower = kPowerOf<kVectors>;
   constexpr size_t kTail = kVectors - kPower;
   const float factor = static_cast<float>(1.0 / std::sqrt(16.0 * kPower));
   constexpr size_t kMasks = 16 * (kTail > 0 ? kVectors + kPower : kVectors);
   for (int round = plan.rounds - 1; round >= 0; --round) {
-    const uint32_t* masks = plan.sign_masks + static_cast<size_t>(round) * kMasks;
+    const uint32_t* const masks[1] = {plan.sign_masks + static_cast<size_t>(round) * kMasks};
     if constexpr (kTail > 0) {
       Unriffle(v);
       ButterfliesOf<kPower>(v + kTail);
       MultiplyVectors<kPower>(factor, v + kTail);
-      FlipVectors<kPower>(masks + 16 * kVectors, v + kTail);
+      FlipVectors<kPower>(masks, 16 * kVectors, v + kTail);
     }
     ButterfliesOf<kPower>(v);
     if constexpr (kTail > 0) MultiplyVectors<kPower>(factor, v);
-    FlipVectors<kVectors>(masks, v);
+    FlipVectors<kVectors>(masks, 0, v);
   }
 }
 
@@ -183,7 +187,7 @@ void RotateRow(const RotationPlan& plan, float* row) {
   if constexpr (kBack) {
     RotateVectorsBack(plan, v);
   } else {
-    RotateVectors(plan, v);
+    RotateVectors(plan.rounds, {plan.sign_masks}, v);
   }
 #pragma GCC unroll 16
   for (size_t i = 0; i < kVectors; ++i) _mm512_storeu_ps(row + 16 * i, v[i][0]);

@@ -5,50 +5,46 @@
 #define TURBOQUANT_SRC_KERNELS_AVX512_SHORT_ROWS_H_
 
 #include "src/kernels/avx512_encode.h"
+#include "src/kernels/avx512_pack_codes.h"
 
 namespace turboquant::kernels {
 namespace {
 
-// 16-coordinate vectors to vectors of 32, the last half empty where their number is odd.
+// What every candidate needs of a row on the grid, 16 · kVectors coordinates, zero behind the last.
 template <size_t kVectors>
-inline constexpr size_t kPairsOf = (kVectors + 1) / 2;
+struct CellRow {
+  Words<kVectors> magnitude;
+  Words<kVectors> cell;
 
-// One row of 16 · kVectors coordinates on the grid, 32 a vector, zero behind the last, and what
-// every candidate needs of it.
-template <size_t kVectors>
-struct GridRow {
-  static constexpr size_t kPairs = kPairsOf<kVectors>;
-  __m512i z[kPairs];
-  __m512i magnitude[kPairs];
-  __m512i cell[kPairs];
+  TQ_INLINE explicit CellRow(const Words<kVectors>& grid) {
+#pragma GCC unroll 8
+    for (size_t i = 0; i < kPairsOf<kVectors>; ++i) {
+      magnitude[i] = _mm512_abs_epi16(grid[i]);
+      cell[i] = CellOf(magnitude[i]);
+    }
+  }
 };
 
-// Zero behind the last coordinate.
-template <size_t kVectors>
-TQ_INLINE __m512i Inside(size_t pair, __m512i words) {
-  return 2 * pair + 1 < kVectors ? words : _mm512_maskz_mov_epi16(0xFFFF, words);
-}
-
-// kRows rows side by side, so that one's additions fill the waits of another's.
+// kRows rows on the grid, side by side, so that one's additions fill the waits of another's.
 template <size_t kVectors, size_t kRows>
-TQ_INLINE void RotateToGrid(const RotationPlan& plan, const float* rows, size_t stride,
-                            const float* gains, GridRow<kVectors>* out) {
+TQ_INLINE void RotateToGrid(const EncodeRow* rows, Words<kVectors>* out) {
   __m512 v[kVectors][kRows];
+  const uint32_t* masks[kRows];
+#pragma GCC unroll 2
+  for (size_t r = 0; r < kRows; ++r) masks[r] = rows[r].plan->rotation.sign_masks;
 #pragma GCC unroll 16
   for (size_t i = 0; i < kVectors; ++i) {
 #pragma GCC unroll 2
-    for (size_t r = 0; r < kRows; ++r) v[i][r] = _mm512_loadu_ps(rows + r * stride + 16 * i);
+    for (size_t r = 0; r < kRows; ++r) v[i][r] = _mm512_loadu_ps(rows[r].coordinates + 16 * i);
   }
-  RotateVectors(plan, v);
+  RotateVectors(rows[0].plan->rotation.rounds, masks, v);
 #pragma GCC unroll 2
   for (size_t r = 0; r < kRows; ++r) {
-    const __m512 gain = _mm512_set1_ps(gains[r]);
+    const __m512 gain = _mm512_set1_ps(rows[r].gain);
 #pragma GCC unroll 8
     for (size_t i = 0; i < kPairsOf<kVectors>; ++i) {
       const __m512 high = 2 * i + 1 < kVectors ? v[2 * i + 1][r] : _mm512_setzero_ps();
-      out[r].z[i] = ToGrid32(v[2 * i][r], high, gain);
-      out[r].magnitude[i] = _mm512_abs_epi16(out[r].z[i]);
-      out[r].cell[i] = CellOf(out[r].magnitude[i]);
+      out[r][i] = ToPackedGrid(v[2 * i][r], high, gain);
     }
   }
 }
@@ -62,9 +58,9 @@ struct LaneSums {
 // Level indices of the row's magnitudes under a candidate.
 template <size_t kVectors>
 struct Indices {
-  __m512i index[kPairsOf<kVectors>];
+  Words<kVectors> index;
 
-  TQ_INLINE Indices(const GridRow<kVectors>& row, const Cells& cells) {
+  TQ_INLINE Indices(const CellRow<kVectors>& row, const Cells& cells) {
 #pragma GCC unroll 8
     for (size_t i = 0; i < kPairsOf<kVectors>; ++i)
       index[i] = LevelIndex(cells, row.cell[i], row.magnitude[i]);
@@ -72,7 +68,7 @@ struct Indices {
 };
 
 template <size_t kVectors>
-TQ_INLINE LaneSums SumCandidate(const GridRow<kVectors>& row, const Indices<kVectors>& indices,
+TQ_INLINE LaneSums SumCandidate(const CellRow<kVectors>& row, const Indices<kVectors>& indices,
                                 __m512i levels) {
   LaneSums sums = {_mm512_setzero_si512(), _mm512_setzero_si512()};
 #pragma GCC unroll 8
@@ -125,7 +121,7 @@ TQ_INLINE __m256d SquaredCosines(const int32_t* grid_level, const int32_t* level
 
 // The first of the 16 candidates with the largest squared cosine.
 template <size_t kVectors>
-TQ_INLINE int BestCandidate(const EncodePlan& plan, const GridRow<kVectors>& row, __m512i levels,
+TQ_INLINE int BestCandidate(const EncodePlan& plan, const CellRow<kVectors>& row, __m512i levels,
                             RowSums& sums) {
   __m512i grid_level[kCandidates];
   __m512i level_level[kCandidates];
@@ -147,13 +143,12 @@ TQ_INLINE int BestCandidate(const EncodePlan& plan, const GridRow<kVectors>& row
 }
 
 template <size_t kVectors>
-TQ_INLINE void StoreCodes(const EncodePlan& plan, const GridRow<kVectors>& row,
-                          const Indices<kVectors>& indices, uint8_t* codes) {
+TQ_INLINE void CodesOf(const EncodePlan& plan, const Words<kVectors>& grid,
+                       const Indices<kVectors>& indices, Words<kVectors>& codes) {
   const __m512i half = _mm512_set1_epi16(static_cast<int16_t>(plan.codes / 2));
 #pragma GCC unroll 8
   for (size_t i = 0; i < kPairsOf<kVectors>; ++i) {
-    const __m512i code = Inside<kVectors>(i, CodeOf(half, row.z[i], indices.index[i]));
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes + 32 * i), _mm512_cvtepi16_epi8(code));
+    codes[i] = Inside<kVectors>(i, CodeOf(half, grid[i], indices.index[i]));
   }
 }
 
@@ -166,110 +161,128 @@ TQ_INLINE __m128i SumsOf4(const LaneSums& a, const LaneSums& b) {
   return _mm_add_epi32(_mm256_castsi256_si128(two), _mm256_extracti128_si256(two, 1));
 }
 
+// Both rows of a call go to one pair of lanes that share words.
+TQ_INLINE bool SideBySide(const EncodeRow* rows) {
+  return rows[0].into.blocks == rows[1].into.blocks && rows[0].lane % 2 == 0 &&
+         rows[1].lane == rows[0].lane + 1;
+}
+
 template <size_t kVectors, int kBits, size_t kRows>
-TQ_INLINE void EncodeTogether(const EncodePlan& plan, const float* rows, size_t stride,
-                              const float* gains, const PackedBlocks& into, size_t lane,
-                              __m512i levels, RowSums* sums) {
-  GridRow<kVectors> row[kRows];
-  RotateToGrid<kVectors, kRows>(plan.rotation, rows, stride, gains, row);
-  alignas(64) uint8_t codes[kRows][32 * kPairsOf<kVectors>];
-  if (plan.candidates > 1) {
-    for (size_t r = 0; r < kRows; ++r) {
-      const int best = BestCandidate(plan, row[r], levels, sums[r]);
-      StoreCodes(plan, row[r], Indices<kVectors>(row[r], LoadCells(plan, best)), codes[r]);
-    }
+TQ_INLINE void PackCodesOf(const EncodeRow& row, const Words<kVectors>* codes) {
+  if (row.into.values) {
+    PackValueCodes<kVectors, kBits, kRows>(codes, row.into.blocks, row.lane);
   } else {
-    const Cells cells = LoadCells(plan, 0);
-    LaneSums lanes[2];
+    PackKeyCodes<kVectors, kBits, kRows>(codes, row.into.blocks, row.lane);
+  }
+}
+
+template <size_t kVectors, int kBits, size_t kRows, bool kSearch>
+void EncodeTogether(const EncodeRow* rows, RowSums* sums) {
+  Words<kVectors> grid[kRows];
+  RotateToGrid<kVectors, kRows>(rows, grid);
+  Words<kVectors> codes[kRows];
+  LaneSums lanes[2];
 #pragma GCC unroll 2
-    for (size_t r = 0; r < kRows; ++r) {
-      const Indices<kVectors> indices(row[r], cells);
-      lanes[r] = SumCandidate(row[r], indices, levels);
-      StoreCodes(plan, row[r], indices, codes[r]);
-    }
+  for (size_t r = 0; r < kRows; ++r) {
+    const EncodePlan& plan = *rows[r].plan;
+    const __m512i levels = PositiveLevels(plan);
+    const CellRow<kVectors> cells(grid[r]);
+    const int best = kSearch ? BestCandidate(plan, cells, levels, sums[r]) : 0;
+    const Indices<kVectors> indices(cells, LoadCells(plan, best));
+    if constexpr (!kSearch) lanes[r] = SumCandidate(cells, indices, levels);
+    CodesOf(plan, grid[r], indices, codes[r]);
+  }
+  if constexpr (!kSearch) {
     alignas(16) int32_t four[4];
     _mm_store_si128(reinterpret_cast<__m128i*>(four), SumsOf4(lanes[0], lanes[kRows - 1]));
     for (size_t r = 0; r < kRows; ++r) sums[r] = {four[2 * r], four[2 * r + 1]};
   }
-  for (size_t r = 0; r < kRows; ++r) PackRow<kBits>(into, lane + r, codes[r]);
+  if (kRows == 2 && SideBySide(rows)) {
+    PackCodesOf<kVectors, kBits, kRows>(rows[0], codes);
+  } else {
+    for (size_t r = 0; r < kRows; ++r) PackCodesOf<kVectors, kBits, 1>(rows[r], codes + r);
+  }
 }
 
 // kRows rows to the grid in memory, RoundUp(16 · kVectors, 32) values each. The same for all
 // widths, so not inlined.
 template <size_t kVectors, size_t kRows>
-void StoreGrid(const RotationPlan& plan, const float* rows, size_t stride, const float* gains,
-               int16_t* grid) {
-  GridRow<kVectors> row[kRows];
-  RotateToGrid<kVectors, kRows>(plan, rows, stride, gains, row);
+void StoreGrid(const EncodeRow* rows, int16_t* grid) {
+  Words<kVectors> row[kRows];
+  RotateToGrid<kVectors, kRows>(rows, row);
 #pragma GCC unroll 2
   for (size_t r = 0; r < kRows; ++r) {
 #pragma GCC unroll 8
     for (size_t i = 0; i < kPairsOf<kVectors>; ++i, grid += 32) {
-      _mm512_store_si512(grid, row[r].z[i]);
+      _mm512_store_si512(grid, InOrder(row[r][i]));
     }
   }
 }
 
-// As EncodeTogether, with 5 to 8 bits.
-template <size_t kVectors, int kBits, size_t kRows>
-TQ_INLINE void EncodeWideTogether(const EncodePlan& plan, const float* rows, size_t stride,
-                                  const float* gains, const PackedBlocks& into, size_t lane,
-                                  const WideBook<kBits>& book, RowSums* sums) {
-  alignas(64) int16_t grid[kRows][32 * kPairsOf<kVectors>];
-  alignas(64) uint8_t codes[32 * kPairsOf<kVectors>];
-  StoreGrid<kVectors, kRows>(plan.rotation, rows, stride, gains, grid[0]);
-  for (size_t r = 0; r < kRows; ++r) {
-    sums[r] = WideSearch<kBits>(plan, book, 16 * kVectors, grid[r], codes);
-    PackRow<kBits>(into, lane + r, codes);
+// Two rows at a time where their registers suffice.
+template <size_t kVectors, class Encode>
+TQ_INLINE void InPairs(size_t count, const Encode& encode) {
+  size_t r = 0;
+  if constexpr (kVectors <= 8) {
+    for (; r + 2 <= count; r += 2) encode.template operator()<2>(r);
   }
-}
-
-// What all rows of a call share.
-template <int kBits>
-TQ_INLINE auto SharedTables(const EncodePlan& plan) {
-  if constexpr (kBits > 4) {
-    return WideBook<kBits>(plan);
-  } else {
-    return PositiveLevels(plan);
-  }
+  for (; r < count; ++r) encode.template operator()<1>(r);
 }
 
 template <size_t kVectors, int kBits>
-void EncodeShortRows(const EncodePlan& plan, const float* rows, size_t stride, size_t count,
-                     const float* gains, const PackedBlocks& into, size_t first_lane,
-                     RowSums* sums) {
-  const auto tables = SharedTables<kBits>(plan);
-  for (size_t r = 0; r < count; ++r) {
-    const auto encode = [&]<size_t kRows>() {
-      const float* row = rows + r * stride;
-      if constexpr (kBits > 4) {
-        EncodeWideTogether<kVectors, kBits, kRows>(plan, row, stride, gains + r, into,
-                                                   first_lane + r, tables, sums + r);
-      } else {
-        EncodeTogether<kVectors, kBits, kRows>(plan, row, stride, gains + r, into, first_lane + r,
-                                               tables, sums + r);
-      }
-    };
-    if (gains[r] == 0.0f) {
-      sums[r] = {0, 0};
-    } else if (kVectors <= 8 && r + 1 < count && gains[r + 1] != 0.0f) {
-      encode.template operator()<kVectors <= 8 ? 2 : 1>();
-      ++r;
+void EncodeNarrowRows(const EncodeRow* rows, size_t count, RowSums* sums) {
+  const bool search = rows[0].plan->candidates > 1;
+  InPairs<kVectors>(count, [&]<size_t kRows>(size_t r) {
+    if (search) {
+      EncodeTogether<kVectors, kBits, kRows, true>(rows + r, sums + r);
     } else {
-      encode.template operator()<1>();
+      EncodeTogether<kVectors, kBits, kRows, false>(rows + r, sums + r);
     }
-  }
+  });
+}
+
+// By way of grids in memory, whose search is the same for all dims.
+template <size_t kVectors, int kBits>
+void EncodeWideRows(const EncodeRow* rows, size_t count, RowSums* sums) {
+  const EncodePlan* plan = rows[0].plan;
+  WideBook<kBits> book(*plan);
+  alignas(64) uint8_t codes[32 * kPairsOf<kVectors>];
+  InPairs<kVectors>(count, [&]<size_t kRows>(size_t first) {
+    alignas(64) int16_t grid[kRows][32 * kPairsOf<kVectors>];
+    StoreGrid<kVectors, kRows>(rows + first, grid[0]);
+    for (size_t r = first; r < first + kRows; ++r) {
+      if (rows[r].plan != plan) {
+        plan = rows[r].plan;
+        book = WideBook<kBits>(*plan);
+      }
+      sums[r] = WideSearch<kBits>(*plan, book, 16 * kVectors, grid[r - first], codes);
+      PackRow<kBits>(rows[r].into, rows[r].lane, codes);
+    }
+  });
+}
+
+// Whether rows of one call of EncodedShortRows may follow each other.
+bool AlikeAndNotZero(const EncodeRow& a, const EncodeRow& b) {
+  if (b.gain == 0.0f || a.into.values != b.into.values) return false;
+  return a.plan == b.plan ||
+         (a.plan->rotation.dim == b.plan->rotation.dim &&
+          a.plan->rotation.rounds == b.plan->rotation.rounds && a.plan->bits == b.plan->bits &&
+          a.plan->candidates == b.plan->candidates &&
+          (a.plan->cells == nullptr) == (b.plan->cells == nullptr));
 }
 
 // False where rows of this kind take the general way.
-bool EncodedShortRows(const EncodePlan& plan, const float* rows, size_t stride, size_t count,
-                      const float* gains, const PackedBlocks& into, size_t first_lane,
-                      RowSums* sums) {
+bool EncodedShortRows(const EncodeRow* rows, size_t count, RowSums* sums) {
+  const EncodePlan& plan = *rows[0].plan;
   if (plan.bits <= 4 && plan.cells == nullptr) return false;
   if (plan.candidates != 1 && plan.candidates != kCandidates) return false;
   const auto encode = [&]<size_t kVectors>() {
-    WithBits(into.bits, [&]<int kBits>() {
-      EncodeShortRows<kVectors, kBits>(plan, rows, stride, count, gains, into, first_lane, sums);
+    WithBits(plan.bits, [&]<int kBits>() {
+      if constexpr (kBits > 4) {
+        EncodeWideRows<kVectors, kBits>(rows, count, sums);
+      } else {
+        EncodeNarrowRows<kVectors, kBits>(rows, count, sums);
+      }
     });
     return true;
   };

@@ -178,23 +178,22 @@ inline void Dequantize(const ScorePlan& plan, const uint8_t* codes, float factor
   for (; j < plan.dim; ++j) out[j] = static_cast<float>(plan.levels[codes[j]]) * factor;
 }
 
-inline void EncodeRows(const EncodePlan& plan, const float* rows, size_t stride, size_t count,
-                       const float* gains, const PackedBlocks& into, size_t first_lane,
-                       RowSums* sums) {
-  const size_t dim = plan.rotation.dim;
-  const size_t padded = RoundUp(dim, 32);
-  Scratch<float> coordinates(padded);
-  Scratch<int16_t> grid(padded);
-  Scratch<uint8_t> codes(padded);
+inline void EncodeRows(const EncodeRow* rows, size_t count, RowSums* sums) {
   for (size_t r = 0; r < count; ++r) {
+    const EncodeRow& row = rows[r];
     sums[r] = {0, 0};
-    if (gains[r] == 0.0f) continue;
-    std::copy_n(rows + r * stride, dim, coordinates.data());
-    Rotate(plan.rotation, coordinates.data());
-    ToGrid(coordinates.data(), dim, gains[r], grid.data());
-    sums[r] = Codes(plan, grid.data(), codes.data());
-    WithBits(into.bits,
-             [&]<int kBits>() HWY_ATTR { PackRow<kBits>(into, first_lane + r, codes.data()); });
+    if (row.gain == 0.0f) continue;
+    const size_t dim = row.plan->rotation.dim;
+    const size_t padded = RoundUp(dim, 32);
+    Scratch<float> coordinates(padded);
+    Scratch<int16_t> grid(padded);
+    Scratch<uint8_t> codes(padded);
+    std::copy_n(row.coordinates, dim, coordinates.data());
+    Rotate(row.plan->rotation, coordinates.data());
+    ToGrid(coordinates.data(), dim, row.gain, grid.data());
+    sums[r] = Codes(*row.plan, grid.data(), codes.data());
+    WithBits(row.into.bits,
+             [&]<int kBits>() HWY_ATTR { PackRow<kBits>(row.into, row.lane, codes.data()); });
   }
 }
 

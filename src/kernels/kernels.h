@@ -120,6 +120,15 @@ struct PackedBlocks {
   bool values;  // Tiling::kValues
 };
 
+// A row on its way to a lane.
+struct EncodeRow {
+  const EncodePlan* plan;
+  const float* coordinates;
+  float gain;  // 0 marks a zero row
+  PackedBlocks into;
+  size_t lane;  // counted from block 0; zero so far
+};
+
 // What score needs of a codebook: int8 levels in codes <= 16 or the 8-bit uniform codebook (level =
 // code - 127), and otherwise int16 levels.
 struct ScorePlan {
@@ -173,13 +182,11 @@ struct KernelTable {
   void (*rotate)(const RotationPlan& plan, float* row);
   void (*rotate_inverse)(const RotationPlan& plan, float* row);
 
-  // Rows [count × dim] at stride: rotate, z_j = round_to_even(y_j · gains[r]) saturated, codes,
-  // pack into lanes first_lane, first_lane + 1, ... counted from block 0. A gain of 0 marks a zero
-  // row: its lane stays zero, its sums are 0. With candidates > 1 the codes of the candidate with
-  // the largest grid_level²/level_level win, the first on a tie. Exact.
-  void (*encode_rows)(const EncodePlan& plan, const float* rows, size_t stride, size_t count,
-                      const float* gains, const PackedBlocks& into, size_t first_lane,
-                      RowSums* sums);
+  // Of each row: rotate, z_j = round_to_even(y_j · gain) saturated, codes, pack. A zero row's lane
+  // stays zero, its sums are 0. With candidates > 1 the codes of the candidate with the largest
+  // grid_level²/level_level win, the first on a tie. Fastest where rows that follow each other have
+  // plans of one kind and lie in lanes that do so too. Exact.
+  void (*encode_rows)(const EncodeRow* rows, size_t count, RowSums* sums);
 
   // Digits of one rotated query: t_j = round_to_even(rotated_j · QueryGain) is 128·high + low with
   // digit_max 8127, or high alone with digit_max 63 where low is null. Writes PaddedDim(dim) of
@@ -244,8 +251,7 @@ int16_t ToGrid(float coordinate, float gain);
 RowSums NearestCodes(const EncodePlan& plan, int candidate, const int16_t* grid, uint8_t* codes);
 // The winning candidate's codes and sums.
 RowSums SearchCodes(const EncodePlan& plan, const int16_t* grid, uint8_t* codes);
-void EncodeRows(const EncodePlan& plan, const float* rows, size_t stride, size_t count,
-                const float* gains, const PackedBlocks& into, size_t first_lane, RowSums* sums);
+void EncodeRows(const EncodeRow* rows, size_t count, RowSums* sums);
 float RoundQuery(const float* rotated, size_t dim, int8_t* high, int8_t* low);
 void ScoreKeys(const ScorePlan& plan, const BlocksView& blocks, const RowScales& scales,
                const QueryDigits& queries, float* scores, size_t score_stride);

@@ -194,20 +194,19 @@ RowSums SearchCodes(const EncodePlan& plan, const int16_t* grid, uint8_t* codes)
   return NearestCodes(plan, best, grid, codes);
 }
 
-void EncodeRows(const EncodePlan& plan, const float* rows, size_t stride, size_t count,
-                const float* gains, const PackedBlocks& into, size_t first_lane, RowSums* sums) {
-  const size_t dim = plan.rotation.dim;
-  std::vector<float> coordinates(dim);
-  std::vector<int16_t> grid(dim);
-  std::vector<uint8_t> codes(dim);
+void EncodeRows(const EncodeRow* rows, size_t count, RowSums* sums) {
   for (size_t r = 0; r < count; ++r) {
+    const EncodeRow& row = rows[r];
     sums[r] = {0, 0};
-    if (gains[r] == 0.0f) continue;
-    std::copy_n(rows + r * stride, dim, coordinates.data());
-    Rotate(plan.rotation, coordinates.data());
-    for (size_t j = 0; j < dim; ++j) grid[j] = ToGrid(coordinates[j], gains[r]);
-    sums[r] = SearchCodes(plan, grid.data(), codes.data());
-    PackCodes(into, first_lane + r, 1, codes.data());
+    if (row.gain == 0.0f) continue;
+    const RotationPlan& rotation = row.plan->rotation;
+    std::vector<float> coordinates(row.coordinates, row.coordinates + rotation.dim);
+    Rotate(rotation, coordinates.data());
+    std::vector<int16_t> grid(rotation.dim);
+    for (size_t j = 0; j < rotation.dim; ++j) grid[j] = ToGrid(coordinates[j], row.gain);
+    std::vector<uint8_t> codes(rotation.dim);
+    sums[r] = SearchCodes(*row.plan, grid.data(), codes.data());
+    PackCodes(row.into, row.lane, 1, codes.data());
   }
 }
 

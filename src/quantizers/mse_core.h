@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -22,6 +23,16 @@ struct MseLanes {
   kernels::PackedBlocks blocks;
   uint16_t* scales_f16;
   float* scales_f32;
+};
+
+class MseCore;
+
+// A row of one head for EncodeHeads.
+struct MseHeadRow {
+  const MseCore* core;
+  const float* coordinates;
+  double norm_squared;  // as the core's kernels sum it
+  MseLanes into;
 };
 
 // A query's digits: high and low (null for one digit) are PaddedDim(dim) int8, zero behind dim.
@@ -68,6 +79,11 @@ class MseCore {
                                          size_t first_lane, const double* norms_squared = nullptr,
                                          CodeMetric* metric = nullptr) const;
 
+  // The same of rows that each have a core of their own, all made of one by WithStream, and memory
+  // of their own, but one lane. Hadamard rotations only.
+  [[nodiscard]] static Result<void> EncodeHeads(std::string_view name,
+                                                std::span<const MseHeadRow> rows, size_t lane);
+
   // Undoes EncodeLanes for `count` lanes: out = scale · centroids, rotated back if `rotate_back`.
   void DecodeLanes(const MseLanes& from, size_t first_lane, size_t count, bool rotate_back,
                    const MatrixView<float>& out) const;
@@ -105,13 +121,18 @@ class MseCore {
   void UseTables();           // with the rotation of this stream
   [[nodiscard]] Result<void> ReadChunk(std::string_view name, const RowsView& rows, size_t row,
                                        const double* norms_squared, Chunk& chunk) const;
+  void Prescale(Chunk& chunk) const;
+  void EncodeChunk(Chunk& chunk, const kernels::PackedBlocks& into, size_t first_lane) const;
   [[nodiscard]] Result<void> EncodeByMetric(std::string_view name, size_t first_row, Chunk& chunk,
                                             const MseLanes& into, size_t first_lane,
                                             CodeMetric& metric) const;
   [[nodiscard]] Result<void> CheckUnitNorm(std::string_view name, size_t r, double norm) const;
-  [[nodiscard]] Result<void> StoreScale(std::string_view name, size_t r, double norm,
-                                        const kernels::RowSums& sums, const MseLanes& into,
-                                        size_t lane) const;
+  bool HasScale(const kernels::RowSums& sums) const;  // of a row that is not zero
+  // False where there is none, or it does not fit.
+  bool StoreScale(double norm, const kernels::RowSums& sums, const MseLanes& into,
+                  size_t lane) const;
+  std::unexpected<Error> NoScale(std::string_view name, size_t r, double norm,
+                                 const kernels::RowSums& sums) const;
 
   MseOptions options_;
   Backend backend_ = Backend::kScalar;

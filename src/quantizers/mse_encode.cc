@@ -29,9 +29,23 @@ void RoundToGrid(std::span<const float> coordinates, float gain, std::span<int16
   }
 }
 
-// The number stored beside the codes, before it is rounded to the scale type.
-double StoredScale(Scale scale, double sigma_step, double inner_step, double norm,
-                   const kernels::RowSums& sums) {
+// Norms and gains from the squares of norms of which none needs a prescale, as is so but for
+// extreme rows; false otherwise.
+bool UsualGains(double grid_gain, size_t rows, const double* squares, double* norms, float* gains) {
+  bool usual = true;
+  for (size_t r = 0; r < rows; ++r) usual &= squares[r] >= 0x1p-80 && squares[r] <= 0x1p80;
+  if (!usual) return false;
+  for (size_t r = 0; r < rows; ++r) {
+    norms[r] = std::sqrt(squares[r]);
+    gains[r] = static_cast<float>(grid_gain / norms[r]);
+  }
+  return true;
+}
+
+// The number stored beside the codes of a row that is not zero, before it is rounded to the scale
+// type.
+inline double StoredScale(Scale scale, double sigma_step, double inner_step, double norm,
+                          const kernels::RowSums& sums) {
   // <u, c> and |c|² on the unit sphere's scale.
   const double inner = static_cast<double>(sums.grid_level) * inner_step;
   const double centroid_norm2 = static_cast<double>(sums.level_level) * (sigma_step * sigma_step);
@@ -48,12 +62,9 @@ double StoredScale(Scale scale, double sigma_step, double inner_step, double nor
   return norm;
 }
 
-Result<void> StoreAt(std::string_view name, size_t r, double scale, const MseLanes& into,
-                     size_t lane) {
-  if (into.scales_f16 != nullptr) {
-    return StoreNumber(name, r, "scale", scale, into.scales_f16[lane]);
-  }
-  return StoreNumber(name, r, "scale", scale, into.scales_f32[lane]);
+inline bool StoreAt(double scale, const MseLanes& into, size_t lane) {
+  return into.scales_f16 != nullptr ? StoreRounded(scale, into.scales_f16[lane])
+                                    : StoreRounded(scale, into.scales_f32[lane]);
 }
 
 }  // namespace
@@ -62,12 +73,25 @@ Result<void> StoreAt(std::string_view name, size_t r, double scale, const MseLan
 struct MseCore::Chunk {
   size_t rows;                          // <= kChunkRows
   MatrixView<const float> coordinates;  // of the caller's rows or of one of the buffers
+  double squares[kChunkRows];           // of the norms
   double norms[kChunkRows];
   float gains[kChunkRows];
+  kernels::EncodeRow encoded[kChunkRows];
   kernels::RowSums sums[kChunkRows];
   std::vector<float> buffer;    // rows that are not f32, or rotated by a matrix
   std::vector<float> rescaled;  // rows of extreme norm
 };
+
+inline bool MseCore::HasScale(const kernels::RowSums& sums) const {
+  return sums.grid_level > 0 || options_.scale == Scale::kNorm;
+}
+
+inline bool MseCore::StoreScale(double norm, const kernels::RowSums& sums, const MseLanes& into,
+                                size_t lane) const {
+  if (norm == 0.0) return StoreAt(0.0, into, lane);
+  if (!HasScale(sums)) return false;
+  return StoreAt(StoredScale(options_.scale, sigma_step(), inner_step(), norm, sums), into, lane);
+}
 
 Result<void> MseCore::EncodeLanes(std::string_view name, const RowsView& rows, size_t first_row,
                                   size_t count, const MseLanes& into, size_t first_lane,
@@ -90,14 +114,55 @@ Result<void> MseCore::EncodeLanes(std::string_view name, const RowsView& rows, s
       TQ_CHECK(EncodeByMetric(name, row, chunk, into, first_lane + done, *metric));
       continue;
     }
-    kernels_->encode_rows(encode_plan_, chunk.coordinates.data, chunk.coordinates.stride,
-                          chunk.rows, chunk.gains, into.blocks, first_lane + done, chunk.sums);
+    EncodeChunk(chunk, into.blocks, first_lane + done);
     for (size_t r = 0; r < chunk.rows; ++r) {
-      TQ_CHECK(
-          StoreScale(name, row + r, chunk.norms[r], chunk.sums[r], into, first_lane + done + r));
+      if (!StoreScale(chunk.norms[r], chunk.sums[r], into, first_lane + done + r)) {
+        return NoScale(name, row + r, chunk.norms[r], chunk.sums[r]);
+      }
     }
   }
   return {};
+}
+
+Result<void> MseCore::EncodeHeads(std::string_view name, std::span<const MseHeadRow> rows,
+                                  size_t lane) {
+  Chunk chunk;
+  for (size_t done = 0; done < rows.size(); done += kChunkRows) {
+    const std::span<const MseHeadRow> some =
+        rows.subspan(done, std::min(kChunkRows, rows.size() - done));
+    const MseCore& core = *some[0].core;  // all have its tables
+    for (size_t r = 0; r < some.size(); ++r) chunk.squares[r] = some[r].norm_squared;
+    const bool usual =
+        !core.options_.require_unit_norm &&
+        UsualGains(core.grid_gain(), some.size(), chunk.squares, chunk.norms, chunk.gains);
+    if (!usual) {
+      for (const MseHeadRow& row : some) {
+        const MatrixView<const float> alone = {row.coordinates, 1, core.options_.dim};
+        TQ_CHECK(row.core->EncodeLanes(name, alone, 0, 1, row.into, lane, &row.norm_squared));
+      }
+      continue;
+    }
+    for (size_t r = 0; r < some.size(); ++r) {
+      chunk.encoded[r] = {&some[r].core->encode_plan_, some[r].coordinates, chunk.gains[r],
+                          some[r].into.blocks, lane};
+    }
+    core.kernels_->encode_rows(chunk.encoded, some.size(), chunk.sums);
+    for (size_t r = 0; r < some.size(); ++r) {
+      if (!core.StoreScale(chunk.norms[r], chunk.sums[r], some[r].into, lane)) {
+        return core.NoScale(name, done + r, chunk.norms[r], chunk.sums[r]);
+      }
+    }
+  }
+  return {};
+}
+
+void MseCore::EncodeChunk(Chunk& chunk, const kernels::PackedBlocks& into,
+                          size_t first_lane) const {
+  for (size_t r = 0; r < chunk.rows; ++r) {
+    chunk.encoded[r] = {&encode_plan_, chunk.coordinates.Row(r), chunk.gains[r], into,
+                        first_lane + r};
+  }
+  kernels_->encode_rows(chunk.encoded, chunk.rows, chunk.sums);
 }
 
 // Nearest codes, found in blocks of their own, then those that the metric makes of them.
@@ -109,8 +174,7 @@ Result<void> MseCore::EncodeByMetric(std::string_view name, size_t first_row, Ch
   static_assert(kChunkRows == kernels::kKeyBlockRows);
   const kernels::PackedBlocks nearest = {reinterpret_cast<uint8_t*>(bytes.data()), dim,
                                          options_.bits, /*values=*/false};
-  kernels_->encode_rows(encode_plan_, chunk.coordinates.data, chunk.coordinates.stride, chunk.rows,
-                        chunk.gains, nearest, 0, chunk.sums);
+  EncodeChunk(chunk, nearest, 0);
   std::vector<uint8_t> codes(chunk.rows * dim);
   kernels_->unpack_codes(nearest, 0, chunk.rows, codes.data());
   std::vector<float> rotated(dim);
@@ -126,10 +190,12 @@ Result<void> MseCore::EncodeByMetric(std::string_view name, size_t first_row, Ch
       shaped = metric.Shape(codebook(), grid.data(), chunk.sums[r], row_codes);
       kernels_->pack_codes(into.blocks, lane, 1, row_codes);
     }
-    if (shaped) {
-      TQ_CHECK(StoreAt(name, first_row + r, chunk.norms[r] * *shaped, into, lane));
-    } else {
-      TQ_CHECK(StoreScale(name, first_row + r, chunk.norms[r], chunk.sums[r], into, lane));
+    if (!shaped) {
+      if (!StoreScale(chunk.norms[r], chunk.sums[r], into, lane)) {
+        return NoScale(name, first_row + r, chunk.norms[r], chunk.sums[r]);
+      }
+    } else if (const double scale = chunk.norms[r] * *shaped; !StoreAt(scale, into, lane)) {
+      return DoesNotFit(name, first_row + r, "scale", scale, options_.scale_type);
     }
   }
   return {};
@@ -148,31 +214,35 @@ Result<void> MseCore::ReadChunk(std::string_view name, const RowsView& rows, siz
     source = {chunk.buffer.data(), chunk.rows, dim};
   }
   for (size_t r = 0; r < chunk.rows; ++r) {
-    chunk.norms[r] =
+    chunk.squares[r] =
         norms_squared != nullptr ? norms_squared[r] : kernels_->norm_squared(source.Row(r), dim);
   }
-  bool extreme = false;
+  const bool usual = UsualGains(grid_gain(), chunk.rows, chunk.squares, chunk.norms, chunk.gains);
   for (size_t r = 0; r < chunk.rows; ++r) {
-    if (!std::isfinite(chunk.norms[r])) return NonFinite(name, rows, row + r);
-    chunk.norms[r] = std::sqrt(chunk.norms[r]);
-    if (options_.require_unit_norm) TQ_CHECK(CheckUnitNorm(name, row + r, chunk.norms[r]));
-    extreme |= chunk.norms[r] != 0.0 && PrescaleExponent(chunk.norms[r]) != 0;
-  }
-  if (extreme) {
-    chunk.rescaled.resize(kChunkRows * dim);
-    for (size_t r = 0; r < chunk.rows; ++r) {
-      const double norm = chunk.norms[r];
-      const float factor = norm == 0.0 ? 1.0f : PowerOfTwo(-PrescaleExponent(norm));
-      for (size_t j = 0; j < dim; ++j) chunk.rescaled[r * dim + j] = source.Row(r)[j] * factor;
+    if (!usual) {
+      if (!std::isfinite(chunk.squares[r])) return NonFinite(name, rows, row + r);
+      chunk.norms[r] = std::sqrt(chunk.squares[r]);
     }
-    source = {chunk.rescaled.data(), chunk.rows, dim};
+    if (options_.require_unit_norm) TQ_CHECK(CheckUnitNorm(name, row + r, chunk.norms[r]));
   }
-  for (size_t r = 0; r < chunk.rows; ++r) {
-    const double norm =
-        extreme ? std::ldexp(chunk.norms[r], -PrescaleExponent(chunk.norms[r])) : chunk.norms[r];
-    chunk.gains[r] = chunk.norms[r] == 0.0 ? 0.0f : static_cast<float>(grid_gain() / norm);
-  }
+  if (!usual) Prescale(chunk);
   return {};
+}
+
+// Multiplies rows of extreme norm, and sets all gains.
+void MseCore::Prescale(Chunk& chunk) const {
+  const size_t dim = options_.dim;
+  chunk.rescaled.resize(kChunkRows * dim);
+  for (size_t r = 0; r < chunk.rows; ++r) {
+    const float* row = chunk.coordinates.Row(r);
+    const double norm = chunk.norms[r];
+    const int exponent = norm == 0.0 ? 0 : PrescaleExponent(norm);
+    const float factor = PowerOfTwo(-exponent);
+    for (size_t j = 0; j < dim; ++j) chunk.rescaled[r * dim + j] = row[j] * factor;
+    chunk.gains[r] =
+        norm == 0.0 ? 0.0f : static_cast<float>(grid_gain() / std::ldexp(norm, -exponent));
+  }
+  chunk.coordinates = {chunk.rescaled.data(), chunk.rows, dim};
 }
 
 Result<void> MseCore::CheckUnitNorm(std::string_view name, size_t r, double norm) const {
@@ -182,19 +252,16 @@ Result<void> MseCore::CheckUnitNorm(std::string_view name, size_t r, double norm
               tolerance);
 }
 
-Result<void> MseCore::StoreScale(std::string_view name, size_t r, double norm,
-                                 const kernels::RowSums& sums, const MseLanes& into,
-                                 size_t lane) const {
-  double scale = 0.0;
-  if (norm != 0.0) {
-    if (sums.grid_level <= 0 && options_.scale != Scale::kNorm) {
-      return Fail(ErrorCode::kInvalidArgument, name, "[", r,
-                  "] has no positive inner product with its centroids: this codebook serves no "
-                  "scale but kNorm there");
-    }
-    scale = StoredScale(options_.scale, sigma_step(), inner_step(), norm, sums);
+// Why StoreScale returned false.
+std::unexpected<Error> MseCore::NoScale(std::string_view name, size_t r, double norm,
+                                        const kernels::RowSums& sums) const {
+  if (!HasScale(sums)) {
+    return Fail(ErrorCode::kInvalidArgument, name, "[", r,
+                "] has no positive inner product with its centroids: this codebook serves no "
+                "scale but kNorm there");
   }
-  return StoreAt(name, r, scale, into, lane);
+  const double scale = StoredScale(options_.scale, sigma_step(), inner_step(), norm, sums);
+  return DoesNotFit(name, r, "scale", scale, options_.scale_type);
 }
 
 }  // namespace turboquant

@@ -20,27 +20,38 @@ namespace turboquant {
 inline float NumberAt(uint16_t stored) { return F16ToF32({stored}); }
 inline float NumberAt(float stored) { return stored; }
 
-// Rounds `number`, the `name` of `rows`[row], to the type of `stored`. Errors: kInvalidArgument if
-// it does not fit.
-inline Result<void> StoreNumber(std::string_view rows, size_t row, std::string_view name,
-                                double number, uint16_t& stored) {
+// Rounds to the type of `stored`; false, and nothing stored, if the number does not fit.
+inline bool StoreRounded(double number, uint16_t& stored) {
   const Float16 half = F32ToF16(static_cast<float>(number));
-  if ((half.bits & 0x7C00u) == 0x7C00u) {
+  if ((half.bits & 0x7C00u) == 0x7C00u) return false;
+  stored = half.bits;
+  return true;
+}
+inline bool StoreRounded(double number, float& stored) {
+  const float narrowed = static_cast<float>(number);
+  if (std::isinf(narrowed)) return false;
+  stored = narrowed;
+  return true;
+}
+
+// What there is to say where the `name` of `rows`[row] does not fit. Errors: kInvalidArgument.
+inline std::unexpected<Error> DoesNotFit(std::string_view rows, size_t row, std::string_view name,
+                                         double number, ScaleType type) {
+  if (type == ScaleType::kF16) {
     return Fail(ErrorCode::kInvalidArgument, rows, "[", row, "] has ", name, " ", number,
                 ", more than an f16 holds (65504): use ScaleType::kF32");
   }
-  stored = half.bits;
-  return {};
+  return Fail(ErrorCode::kInvalidArgument, rows, "[", row, "] has ", name, " ", number,
+              ", more than an f32 holds");
 }
-inline Result<void> StoreNumber(std::string_view rows, size_t row, std::string_view name,
-                                double number, float& stored) {
-  const float narrowed = static_cast<float>(number);
-  if (std::isinf(narrowed)) {
-    return Fail(ErrorCode::kInvalidArgument, rows, "[", row, "] has ", name, " ", number,
-                ", more than an f32 holds");
-  }
-  stored = narrowed;
-  return {};
+
+// Rounds `number`, the `name` of `rows`[row], to the type of `stored`. Errors: as DoesNotFit.
+template <class Stored>
+Result<void> StoreNumber(std::string_view rows, size_t row, std::string_view name, double number,
+                         Stored& stored) {
+  if (StoreRounded(number, stored)) return {};
+  return DoesNotFit(rows, row, name, number,
+                    sizeof(Stored) == 2 ? ScaleType::kF16 : ScaleType::kF32);
 }
 
 // A number from outside to the type of `stored`. False where it is not exact there, not finite, or

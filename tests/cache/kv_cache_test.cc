@@ -13,6 +13,7 @@
 #include "src/base/half.h"
 #include "src/base/random.h"
 #include "src/cache/kv_parts.h"
+#include "tests/cache/attend_cases.h"
 #include "tests/cache/cache_support.h"
 #include "tests/cache/token_model.h"
 #include "tests/support/threads.h"
@@ -124,6 +125,46 @@ TEST(KvCacheTest, HowManyTokensAnAppendBringsMakesNoDifference) {
       EXPECT_EQ(at_once.view().first_lane, one_by_one.view().first_lane);
       EXPECT_EQ(at_once.next_position(), one_by_one.next_position());
     }
+  }
+}
+
+// A token alone is packed with all heads together, many tokens head by head.
+TEST(KvCacheTest, TokensAloneArePackedAsTokensTogether) {
+  constexpr size_t kManyHeads = 18;  // more than are encoded together
+  constexpr size_t kWideDim = 128;
+  Tokens tokens(270, kManyHeads, kWideDim);
+  for (const size_t token : {3u, 40u, 41u}) {  // beyond what needs no prescale
+    std::ranges::fill(tokens.keys[token * kManyHeads + 2], 0.0f);
+    for (float& x : tokens.keys[token * kManyHeads + 5]) x *= 1e-20f;
+    for (float& x : tokens.values[token * kManyHeads + 17]) x = 0.0f;
+  }
+  struct Case {
+    int key_bits, value_bits;
+    KvMethod method;
+    size_t outliers;
+    bool framed;
+  };
+  for (const Case& c : {Case{4, 4, KvMethod::kMse, 0, false}, Case{3, 2, KvMethod::kMse, 0, true},
+                        Case{2, 8, KvMethod::kMse, 0, false}, Case{4, 4, KvMethod::kProd, 0, true},
+                        Case{2, 3, KvMethod::kMse, 8, false}}) {
+    KvCacheOptions options;
+    options.format = {.head_dim = kWideDim, .kv_heads = kManyHeads};
+    options.format.keys = {.method = c.method, .bits = c.key_bits};
+    options.format.values = {.bits = c.value_bits, .outlier_channels = c.outliers};
+    options.sinks = 0;
+    options.window = 0;
+    if (c.framed) {
+      options.rope = RopeParameters::FromTheta(10000.0, kWideDim);
+      options.known_key_map = test::RandomKeyMap(KeyMapKind::kDiagonal, kManyHeads, kWideDim);
+    }
+    KvCache together = MakeCache(options);
+    KvCache alone = MakeCache(options);
+    // Outlier channels are chosen by the tokens of the first call.
+    Append(together, tokens, 0, 2);
+    Append(alone, tokens, 0, 2);
+    Append(together, tokens, 2, 268);
+    for (size_t i = 2; i < 270; ++i) Append(alone, tokens, i, 1);
+    EXPECT_EQ(test::PagesOf(together), test::PagesOf(alone)) << c.key_bits << c.value_bits;
   }
 }
 

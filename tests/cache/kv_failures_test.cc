@@ -192,6 +192,37 @@ TEST(KvFailuresTest, FailuresOfPackingAreUndone) {
   }
 }
 
+// A token alone is packed with all heads together: the first that fails is named all the same.
+TEST(KvFailuresTest, FailuresOfATokenAloneAreUndone) {
+  KvCacheOptions options = Options(0);
+  options.format.keys.bits = 1;
+  options.format.values.bits = 1;
+  struct Case {
+    std::vector<size_t> keys, values;  // heads that fail
+    std::string message;
+  };
+  for (const Case& failing : {Case{{1}, {}, "keys[0][1]"}, Case{{}, {0}, "values[0][0]"},
+                              Case{{1}, {0, 1}, "values[0][0]"}, Case{{0, 1}, {0}, "keys[0][0]"}}) {
+    KvCache cache = MakeCache(options);
+    Tokens tokens(400, kHeads, kDim);
+    Append(cache, tokens, 0, 301);
+    Tokens bad = tokens;
+    for (const size_t head : failing.keys) {
+      std::ranges::copy(WorstRow(cache, false, head, 16000.0f), bad.keys[head].begin());
+    }
+    for (const size_t head : failing.values) {
+      std::ranges::copy(WorstRow(cache, true, head, 16000.0f), bad.values[head].begin());
+    }
+    ExpectRefused(cache, bad.Keys().Slice(0, 1), bad.Values().Slice(0, 1),
+                  ErrorCode::kInvalidArgument,
+                  failing.message + " cannot be packed: it has scale ");
+    Append(cache, tokens, 301, 1);
+    KvCache expected = MakeCache(options);
+    Append(expected, tokens, 0, 302);
+    EXPECT_EQ(CacheContents(cache), CacheContents(expected)) << failing.message;
+  }
+}
+
 TEST(KvFailuresTest, FailuresOfPackingNameTokensOfTheWindow) {
   KvCacheOptions options = Options(64);
   options.format.keys.bits = 1;

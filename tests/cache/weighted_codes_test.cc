@@ -56,6 +56,15 @@ KvCache Filled(const KvCacheOptions& options, const ParallelFor& parallel_for = 
   return cache;
 }
 
+TEST(WeightedCodesTest, TokensAloneArePackedAsTokensTogether) {
+  const Tokens more(40, kHeads, kDim, 9);
+  KvCache together = Filled(Options(true));
+  KvCache alone = Filled(Options(true));
+  test::Append(together, more, 0, 40);
+  for (size_t i = 0; i < 40; ++i) test::Append(alone, more, i, 1);
+  EXPECT_EQ(CacheContents(together), CacheContents(alone));
+}
+
 TEST(WeightedCodesTest, OptionsThatTheyNeed) {
   const auto refuses = [](auto change, std::string_view wanted) {
     KvCacheOptions options = Options(true);

@@ -91,15 +91,23 @@ class WideCodesTest : public testing::TestWithParam<const KernelTable*> {
     const int bits = book.encode.bits;
     const size_t rows = std::min<size_t>(60, 4 + CeilDivide(3 * 256, dim));
     const std::vector<float> input = GridRows(book, rows);
-    const std::vector<float> gains(rows, 1.0f);
     for (const bool values : {false, true}) {
       const size_t bytes = values ? 2 * ValueBlockBytes(dim, bits) : 5 * KeyBlockBytes(dim, bits);
       std::vector<uint8_t> actual(bytes), expected(bytes);
       std::vector<RowSums> actual_sums(rows), expected_sums(rows);
-      GetParam()->encode_rows(book.encode, input.data(), dim, rows, gains.data(),
-                              {actual.data(), dim, bits, values}, 3, actual_sums.data());
-      reference::EncodeRows(book.encode, input.data(), dim, rows, gains.data(),
-                            {expected.data(), dim, bits, values}, 3, expected_sums.data());
+      const auto rows_into = [&](std::vector<uint8_t>& blocks) {
+        std::vector<EncodeRow> encoded;
+        for (size_t r = 0; r < rows; ++r) {
+          encoded.push_back({&book.encode,
+                             input.data() + r * dim,
+                             1.0f,
+                             {blocks.data(), dim, bits, values},
+                             3 + r});
+        }
+        return encoded;
+      };
+      GetParam()->encode_rows(rows_into(actual).data(), rows, actual_sums.data());
+      reference::EncodeRows(rows_into(expected).data(), rows, expected_sums.data());
       ASSERT_EQ(actual, expected) << name << " values " << values;
       for (size_t r = 0; r < rows; ++r) {
         ASSERT_EQ(actual_sums[r].grid_level, expected_sums[r].grid_level) << name << " row " << r;
