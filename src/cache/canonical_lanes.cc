@@ -33,14 +33,12 @@ size_t CanonicalRowBytes(const KvPart& part) {
 
 void ExportLanes(const KvPart& part, bool values, const std::byte* head_bytes, size_t first_lane,
                  size_t count, std::span<std::byte> codes, std::span<std::byte> scales) {
-  const size_t row_bytes = CanonicalRowBytes(part);
-  assert(codes.size() == count * row_bytes && scales.size() == count * sizeof(uint16_t));
+  assert(codes.size() == count * CanonicalRowBytes(part));
+  assert(scales.size() == count * sizeof(uint16_t));
   std::vector<uint8_t> unpacked(count * part.dim);
   Kernels(part).unpack_codes(Blocks(part, values, head_bytes), first_lane, count, unpacked.data());
-  for (size_t r = 0; r < count; ++r) {
-    auto* stream = reinterpret_cast<uint8_t*>(codes.data()) + r * row_bytes;
-    Kernels(part).pack_stream(unpacked.data() + r * part.dim, part.bits, part.dim, stream);
-  }
+  Kernels(part).pack_stream(unpacked.data(), part.bits, count, part.dim,
+                            reinterpret_cast<uint8_t*>(codes.data()));
   const std::byte* from = head_bytes + part.scales_offset + first_lane * sizeof(uint16_t);
   std::memcpy(scales.data(), from, scales.size());
 }
@@ -52,14 +50,14 @@ Result<void> ImportLanes(const KvPart& part, bool values, std::span<const std::b
   assert(codes.size() == count * row_bytes && scales.size() == count * sizeof(uint16_t));
   const size_t bits_in_last = part.dim * static_cast<size_t>(part.bits) % 8;
   const size_t code_count = CodeCount(part);
+  const auto* stream = reinterpret_cast<const uint8_t*>(codes.data());
   std::vector<uint8_t> unpacked(count * part.dim);
+  Kernels(part).unpack_stream(stream, part.bits, count, part.dim, unpacked.data());
   for (size_t r = 0; r < count; ++r) {
-    uint8_t* row_codes = unpacked.data() + r * part.dim;
-    const auto* stream = reinterpret_cast<const uint8_t*>(codes.data()) + r * row_bytes;
-    if (bits_in_last != 0 && stream[row_bytes - 1] >> bits_in_last != 0) {
+    const uint8_t* row_codes = unpacked.data() + r * part.dim;
+    if (bits_in_last != 0 && stream[(r + 1) * row_bytes - 1] >> bits_in_last != 0) {
       return Fail(ErrorCode::kCorruptData, "row ", r, " has padding bits that are not zero");
     }
-    Kernels(part).unpack_stream(stream, part.bits, part.dim, row_codes);
     for (size_t j = 0; j < part.dim && code_count < size_t{1} << part.bits; ++j) {
       if (row_codes[j] < code_count) continue;
       return Fail(ErrorCode::kCorruptData, "row ", r, " has code ", int{row_codes[j]},

@@ -120,7 +120,7 @@ void PackedPages::Commit(size_t first, std::vector<PageRef> written, size_t firs
   entries_.erase(entries_.begin(), entries_.begin() + static_cast<ptrdiff_t>(gone));
   first_lane_ = first_lane == end_lane ? 0 : first_lane - dropped * kPageTokens;
   end_lane_ = first_lane == end_lane ? 0 : end_lane - dropped * kPageTokens;
-  Renumber();
+  Renumber(gone == 0 ? std::min(first, old_count) : 0);
 }
 
 void PackedPages::Truncate(
@@ -137,7 +137,7 @@ void PackedPages::Truncate(
   }
   entries_.erase(entries_.begin() + static_cast<ptrdiff_t>(pages), entries_.end());
   end_lane_ = end;
-  Renumber();
+  Renumber(pages - 1);
 }
 
 size_t PackedPages::PageBytes() const {
@@ -146,9 +146,9 @@ size_t PackedPages::PageBytes() const {
   return bytes;
 }
 
-void PackedPages::Renumber() {
+void PackedPages::Renumber(size_t first) {
   view_.resize(entries_.size());
-  for (size_t i = 0; i < entries_.size(); ++i) view_[i] = entries_[i].page.view();
+  for (size_t i = first; i < entries_.size(); ++i) view_[i] = entries_[i].page.view();
 }
 
 }  // namespace turboquant

@@ -95,7 +95,7 @@ class PackedPages {
     // By a fork, now or once: a flag of each cache, as another thread may just be letting go.
     bool shared;
   };
-  void Renumber();
+  void Renumber(size_t first);  // the views of pages from `first` on
 
   std::vector<Entry> entries_;
   std::vector<KvPage> view_;

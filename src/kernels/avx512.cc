@@ -50,6 +50,7 @@
 #include "src/kernels/avx512_rotate.h"
 #include "src/kernels/avx512_score.h"
 #include "src/kernels/avx512_short_rows.h"
+#include "src/kernels/avx512_stream.h"
 
 // Masks and sums of lanes.
 #include "src/kernels/avx512_softmax.h"

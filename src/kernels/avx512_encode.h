@@ -178,14 +178,6 @@ void UnpackCodes(const PackedBlocks& from, size_t first_lane, size_t count, uint
   Moves().unpack_codes(from, first_lane, count, codes);
 }
 
-void UnpackStream(const uint8_t* stream, int bits, size_t count, uint8_t* codes) {
-  Moves().unpack_stream(stream, bits, count, codes);
-}
-
-void PackStream(const uint8_t* codes, int bits, size_t count, uint8_t* stream) {
-  Moves().pack_stream(codes, bits, count, stream);
-}
-
 // Small codebooks by a 32-entry permute; others from the table in memory.
 void Dequantize(const ScorePlan& plan, const uint8_t* codes, float factor, float* out) {
   if (plan.codes > 32) return reference::Dequantize(plan, codes, factor, out);

@@ -209,10 +209,11 @@ struct KernelTable {
   void (*pack_codes)(const PackedBlocks& into, size_t first_lane, size_t count,
                      const uint8_t* codes);
 
-  // Canonical bit stream of `count` codes to bytes and back (code j in bits [j·b, (j+1)·b)); the
-  // padding bits of the last byte are ignored and written as zero. Exact.
-  void (*unpack_stream)(const uint8_t* stream, int bits, size_t count, uint8_t* codes);
-  void (*pack_stream)(const uint8_t* codes, int bits, size_t count, uint8_t* stream);
+  // Canonical bit streams of rows of `dim` codes, each from a byte on, to bytes and back (code j in
+  // bits [j·b, (j+1)·b)); the padding bits of a row's last byte are ignored and written as zero.
+  // Exact.
+  void (*unpack_stream)(const uint8_t* stream, int bits, size_t rows, size_t dim, uint8_t* codes);
+  void (*pack_stream)(const uint8_t* codes, int bits, size_t rows, size_t dim, uint8_t* stream);
 
   // sums[q][r] = sum of numbers[q][j] over the bits j that are set in row r: 16 float accumulators
   // from zero, accumulator j % 16 takes number j in order of j; then i with i + 8, + 4, + 2, + 1.
@@ -258,8 +259,8 @@ void ScoreKeys(const ScorePlan& plan, const BlocksView& blocks, const RowScales&
 void UnpackCodes(const PackedBlocks& from, size_t first_lane, size_t count, uint8_t* codes);
 void PackCodes(const PackedBlocks& into, size_t first_lane, size_t count, const uint8_t* codes);
 void Dequantize(const ScorePlan& plan, const uint8_t* codes, float factor, float* out);
-void UnpackStream(const uint8_t* stream, int bits, size_t count, uint8_t* codes);
-void PackStream(const uint8_t* codes, int bits, size_t count, uint8_t* stream);
+void UnpackStream(const uint8_t* stream, int bits, size_t rows, size_t dim, uint8_t* codes);
+void PackStream(const uint8_t* codes, int bits, size_t rows, size_t dim, uint8_t* stream);
 // i with i + 8, + 4, + 2, + 1.
 float AddLanes(const float (&lanes)[16]);
 void SumWhereSet(const SignRowsView& rows, const QueryRows<const float>& numbers,

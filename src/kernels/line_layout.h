@@ -51,6 +51,22 @@ constexpr size_t ValueBlockBytes(size_t dim, size_t bits) {
 // A key's coordinates, padded as its query digits are: whole units of every run width.
 constexpr size_t PaddedDim(size_t dim) { return RoundUp(dim, 32); }
 
+// Rows of canonical streams: those that fill their last byte are one long row.
+struct StreamRows {
+  size_t rows;
+  size_t dim;
+  size_t row_bytes;
+
+  constexpr StreamRows(int bits, size_t rows_in, size_t dim_in) : rows(rows_in), dim(dim_in) {
+    const size_t width = static_cast<size_t>(bits);
+    if (dim * width % 8 == 0) {
+      dim *= rows;
+      rows = 1;
+    }
+    row_bytes = CeilDivide(dim * width, 8);
+  }
+};
+
 // The bits of one value row's codes in every group's lines: (code >> right & mask) << left in each
 // 32-bit lane of the line at `offset`.
 struct ValuePiece {

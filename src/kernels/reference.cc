@@ -272,25 +272,30 @@ void Dequantize(const ScorePlan& plan, const uint8_t* codes, float factor, float
   for (size_t j = 0; j < plan.dim; ++j) out[j] = static_cast<float>(plan.levels[codes[j]]) * factor;
 }
 
-void UnpackStream(const uint8_t* stream, int bits, size_t count, uint8_t* codes) {
+void UnpackStream(const uint8_t* stream, int bits, size_t rows, size_t dim, uint8_t* codes) {
   const size_t width = static_cast<size_t>(bits);
-  for (size_t j = 0; j < count; ++j) {
-    unsigned code = 0;
-    for (size_t k = 0; k < width; ++k) {
-      const size_t bit = j * width + k;
-      code |= ((stream[bit / 8] >> (bit % 8)) & 1u) << k;
+  for (size_t r = 0; r < rows; ++r, stream += CeilDivide(dim * width, 8), codes += dim) {
+    for (size_t j = 0; j < dim; ++j) {
+      unsigned code = 0;
+      for (size_t k = 0; k < width; ++k) {
+        const size_t bit = j * width + k;
+        code |= ((stream[bit / 8] >> (bit % 8)) & 1u) << k;
+      }
+      codes[j] = static_cast<uint8_t>(code);
     }
-    codes[j] = static_cast<uint8_t>(code);
   }
 }
 
-void PackStream(const uint8_t* codes, int bits, size_t count, uint8_t* stream) {
+void PackStream(const uint8_t* codes, int bits, size_t rows, size_t dim, uint8_t* stream) {
   const size_t width = static_cast<size_t>(bits);
-  std::fill_n(stream, CeilDivide(count * width, 8), uint8_t{0});
-  for (size_t j = 0; j < count; ++j) {
-    for (size_t k = 0; k < width; ++k) {
-      const size_t bit = j * width + k;
-      stream[bit / 8] = static_cast<uint8_t>(stream[bit / 8] | ((codes[j] >> k) & 1u) << (bit % 8));
+  std::fill_n(stream, rows * CeilDivide(dim * width, 8), uint8_t{0});
+  for (size_t r = 0; r < rows; ++r, stream += CeilDivide(dim * width, 8), codes += dim) {
+    for (size_t j = 0; j < dim; ++j) {
+      for (size_t k = 0; k < width; ++k) {
+        const size_t bit = j * width + k;
+        stream[bit / 8] =
+            static_cast<uint8_t>(stream[bit / 8] | ((codes[j] >> k) & 1u) << (bit % 8));
+      }
     }
   }
 }

@@ -13,6 +13,7 @@
 
 #include "src/kernels/codes-inl.h"
 #include "src/kernels/kernels.h"
+#include "src/kernels/line_layout.h"
 #include "src/kernels/pack_row.h"
 #include "src/kernels/simd-inl.h"
 #include "src/kernels/with_bits.h"
@@ -158,12 +159,22 @@ inline void PackStreamSteps(const uint8_t* codes, size_t count, uint8_t* stream)
   if (j < count) PackStreamFixed<kBits>(codes + j, count - j, stream);
 }
 
-inline void UnpackStream(const uint8_t* stream, int bits, size_t count, uint8_t* codes) {
-  WithBits(bits, [&]<int kBits>() HWY_ATTR { UnpackStreamSteps<kBits>(stream, count, codes); });
+inline void UnpackStream(const uint8_t* stream, int bits, size_t rows, size_t dim, uint8_t* codes) {
+  const StreamRows all(bits, rows, dim);
+  WithBits(bits, [&]<int kBits>() HWY_ATTR {
+    for (size_t r = 0; r < all.rows; ++r) {
+      UnpackStreamSteps<kBits>(stream + r * all.row_bytes, all.dim, codes + r * all.dim);
+    }
+  });
 }
 
-inline void PackStream(const uint8_t* codes, int bits, size_t count, uint8_t* stream) {
-  WithBits(bits, [&]<int kBits>() HWY_ATTR { PackStreamSteps<kBits>(codes, count, stream); });
+inline void PackStream(const uint8_t* codes, int bits, size_t rows, size_t dim, uint8_t* stream) {
+  const StreamRows all(bits, rows, dim);
+  WithBits(bits, [&]<int kBits>() HWY_ATTR {
+    for (size_t r = 0; r < all.rows; ++r) {
+      PackStreamSteps<kBits>(codes + r * all.dim, all.dim, stream + r * all.row_bytes);
+    }
+  });
 }
 
 }  // namespace turboquant::kernels::HWY_NAMESPACE

@@ -166,12 +166,9 @@ Result<MseRows> MseQuantizer::ImportCanonical(std::span<const uint8_t> packed,
                                  dim,
                                  dim * static_cast<size_t>(options().bits) % 8,
                                  codebook().size()};
+    core_->kernels().unpack_stream(chunk.packed, options().bits, count, dim, codes.data());
     bool sound = true;
-    for (size_t r = 0; r < count; ++r) {
-      core_->kernels().unpack_stream(chunk.packed + r * row_bytes, options().bits, dim,
-                                     codes.data() + r * dim);
-      sound &= chunk.PaddingIsZero(r);
-    }
+    for (size_t r = 0; r < count; ++r) sound &= chunk.PaddingIsZero(r);
     if (chunk.valid_codes < size_t{1} << options().bits) sound &= chunk.CodesAreValid(count);
     WithNumbers(rows.scale_type_, rows.scales_f16_, rows.scales_f32_, [&](auto& stored) {
       for (size_t r = first; r < first + count; ++r) sound &= StoreExactly(scales[r], stored[r]);

@@ -138,10 +138,8 @@ Result<void> MseRows::ExportCanonical(std::span<uint8_t> packed) const {
     const size_t lane = front_ + first;
     const size_t count = std::min(kChunkRows - lane % kChunkRows, size_ - first);
     kernels_->unpack_codes(View(*this, blocks_.data()), lane, count, codes.data());
-    for (size_t r = 0; r < count; ++r) {
-      kernels_->pack_stream(codes.data() + r * dim_, bits_, dim_,
-                            packed.data() + (first + r) * CanonicalRowBytes());
-    }
+    kernels_->pack_stream(codes.data(), bits_, count, dim_,
+                          packed.data() + first * CanonicalRowBytes());
     first += count;
   }
   return {};

@@ -60,10 +60,8 @@ Result<void> CanonicalRows::Read(Gpu& gpu, const Segment& segment) {
   for (size_t first = 0; first < segment.rows; first += kChunkRows) {
     const size_t chunk = std::min(kChunkRows, segment.rows - first);
     core_.kernels().unpack_codes(View(core_, blocks.data()), first, chunk, codes.data());
-    for (size_t r = 0; r < chunk; ++r) {
-      core_.kernels().pack_stream(codes.data() + r * options.dim, options.bits, options.dim,
-                                  packed_.data() + (done_ + first + r) * row_bytes_);
-    }
+    core_.kernels().pack_stream(codes.data(), options.bits, chunk, options.dim,
+                                packed_.data() + (done_ + first) * row_bytes_);
   }
   done_ += segment.rows;
   return {};

@@ -158,10 +158,24 @@ inline void MaskStoreuPs(float* into, simde__mmask16 mask, simde__m512 v) {
     if ((mask >> i) & 1) into[i] = in.lane[i];
 }
 
+inline simde__m512i MaskzLoaduEpi8(simde__mmask64 mask, const void* from) {
+  Lanes<uint8_t, 64> out = {};
+  for (int i = 0; i < 64; ++i)
+    if ((mask >> i) & 1) out.lane[i] = static_cast<const uint8_t*>(from)[i];
+  return Cast<simde__m512i>(out);
+}
+
+inline void MaskStoreuEpi8(void* into, simde__mmask64 mask, simde__m512i v) {
+  const auto in = Cast<Lanes<uint8_t, 64>>(v);
+  for (int i = 0; i < 64; ++i)
+    if ((mask >> i) & 1) static_cast<uint8_t*>(into)[i] = in.lane[i];
+}
+
 }  // namespace turboquant::emulation
 
 using __mmask16 = simde__mmask16;  // NOLINT(bugprone-reserved-identifier)
 using __mmask32 = simde__mmask32;  // NOLINT(bugprone-reserved-identifier)
+using __mmask64 = simde__mmask64;  // NOLINT(bugprone-reserved-identifier)
 
 // The names avx512.cc calls; SIMDe's aliases cover the others.
 #undef _mm512_cvtps_epi32
@@ -201,5 +215,11 @@ using __mmask32 = simde__mmask32;  // NOLINT(bugprone-reserved-identifier)
 #define _mm256_maskz_loadu_epi16(mask, from) turboquant::emulation::MaskzLoaduEpi16(mask, from)
 #undef _mm512_mask_storeu_ps
 #define _mm512_mask_storeu_ps(into, mask, v) turboquant::emulation::MaskStoreuPs(into, mask, v)
+#undef _mm512_maskz_loadu_epi8
+#define _mm512_maskz_loadu_epi8(mask, from) turboquant::emulation::MaskzLoaduEpi8(mask, from)
+#undef _mm512_mask_storeu_epi8
+#define _mm512_mask_storeu_epi8(into, mask, v) turboquant::emulation::MaskStoreuEpi8(into, mask, v)
+#undef _mm512_madd_epi16  // SIMDe gives the name to its masked one
+#define _mm512_madd_epi16(a, b) simde_mm512_madd_epi16(a, b)
 
 #endif  // TURBOQUANT_TESTS_KERNELS_AVX512_EMULATION_H_

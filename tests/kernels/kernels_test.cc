@@ -308,19 +308,20 @@ TEST_P(KernelsTest, MovesOfCodesEqualReferenceAndRoundTrip) {
 TEST_P(KernelsTest, StreamsEqualReferenceAndRoundTripAtEveryLength) {
   std::mt19937 generator(6);
   for (int bits = 1; bits <= 8; ++bits) {
-    for (size_t count = 0; count <= 300; ++count) {
-      std::vector<uint8_t> codes(count);
+    for (size_t dim = 0; dim <= 300; ++dim) {
+      const size_t rows = 1 + dim % 3;
+      std::vector<uint8_t> codes(rows * dim);
       for (uint8_t& code : codes) code = static_cast<uint8_t>(generator() & ((1u << bits) - 1));
-      const size_t bytes = CeilDivide(count * bits, 8);
+      const size_t bytes = rows * CeilDivide(dim * bits, 8);
       std::vector<uint8_t> actual(bytes + 1, 0xAA), expected(bytes + 1, 0xAA),
-          back(count + 1, 0xEE);
-      table().pack_stream(codes.data(), bits, count, actual.data());
-      reference::PackStream(codes.data(), bits, count, expected.data());
-      ASSERT_EQ(actual, expected) << bits << " " << count;
-      table().unpack_stream(actual.data(), bits, count, back.data());
+          back(rows * dim + 1, 0xEE);
+      table().pack_stream(codes.data(), bits, rows, dim, actual.data());
+      reference::PackStream(codes.data(), bits, rows, dim, expected.data());
+      ASSERT_EQ(actual, expected) << bits << " " << dim;
+      table().unpack_stream(actual.data(), bits, rows, dim, back.data());
       ASSERT_EQ(back.back(), 0xEE);
       back.pop_back();
-      ASSERT_EQ(back, codes) << bits << " " << count;
+      ASSERT_EQ(back, codes) << bits << " " << dim;
     }
   }
 }
