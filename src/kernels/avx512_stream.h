@@ -69,8 +69,7 @@ TQ_INLINE void PackSteps(const uint8_t* codes, size_t count, uint8_t* stream) {
     const __m512i lanes =
         _mm512_or_si512(_mm512_and_si512(quads, low_four),
                         _mm512_slli_epi64(_mm512_srli_epi64(quads, 32), 4 * kBits));
-    _mm512_mask_storeu_epi8(stream, step.bytes,
-                            _mm512_permutexvar_epi8(LoadTable(kGather), lanes));
+    _mm512_mask_storeu_epi8(stream, step.bytes, _mm512_permutexvar_epi8(LoadTable(kGather), lanes));
   }
 }
 

@@ -53,7 +53,7 @@ int64_t PeakResident() {
 
 bool ForgetPeak() {
 #ifdef __linux__
-  malloc_trim(0);  // what other tests have given back
+  malloc_trim(0);                         // what other tests have given back
   mallopt(M_MMAP_THRESHOLD, 128 * 1024);  // as at first: large frees of other tests have raised it
 #endif
   std::ofstream clear("/proc/self/clear_refs");
