@@ -164,8 +164,8 @@ class ProdQuantizer {
  private:
   ProdQuantizer(const ProdOptions& options, MseQuantizer mse, QjlSketch sketch);
   [[nodiscard]] Result<void> CheckRows(const ProdRows& rows) const;
-  void FillResidual(const RowsView& rows, size_t r, const MseRows& codes,
-                    std::span<float> residual) const;
+  void FillResiduals(const RowsView& rows, size_t first, const MseRows& codes,
+                     MatrixView<float> residuals) const;
 
   ProdOptions options_;
   MseQuantizer mse_;

@@ -188,9 +188,9 @@ class QjlSketch {
   void ScoreRows(const SignQueries& queries, const SignRows& encoded, size_t first, size_t count,
                  const MatrixView<float>& scores) const;
   [[nodiscard]] Result<void> CheckRows(const SignRows& rows) const;
-  [[nodiscard]] Result<void> EncodeRow(const RowsView& rows, size_t r, std::span<float> direction,
-                                       std::span<float> projected, size_t at, SignRows& into) const;
-  void ProjectRow(const float* row, float* projected) const;
+  [[nodiscard]] Result<void> EncodeRows(const RowsView& rows, size_t first, size_t count, size_t at,
+                                        SignRows& into) const;
+  void ProjectRows(MatrixView<const float> rows, MatrixView<float> projected) const;
   void DecodeRow(const SignRows& encoded, size_t r, std::span<double> sums, float* out) const;
 
   QjlOptions options_;

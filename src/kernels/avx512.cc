@@ -99,6 +99,7 @@ constexpr KernelTable kTable = {
     .unpack_stream = UnpackStream,
     .pack_stream = PackStream,
     .sum_where_set = SumWhereSet,
+    .multiply_dense = MultiplyDense,
     .attention = &kAttention,
 };
 

@@ -163,19 +163,25 @@ RowSums EncodeLongRow(const EncodeRow& row) {
   return sums;
 }
 
-// Moves of codes wait for memory more than for instructions: the AVX2 ones serve, which every CPU
-// with AVX-512 has.
-const KernelTable& Moves() {
+// The AVX2 kernels, which every CPU with AVX-512 has, where wider ones would win nothing: moves of
+// codes wait for memory more than for instructions.
+const KernelTable& Narrower() {
   const KernelTable* simd = SimdKernels();
   return simd == nullptr ? reference::kTable : *simd;  // null in tests on other CPUs
 }
 
 void PackCodes(const PackedBlocks& into, size_t first_lane, size_t count, const uint8_t* codes) {
-  Moves().pack_codes(into, first_lane, count, codes);
+  Narrower().pack_codes(into, first_lane, count, codes);
 }
 
 void UnpackCodes(const PackedBlocks& from, size_t first_lane, size_t count, uint8_t* codes) {
-  Moves().unpack_codes(from, first_lane, count, codes);
+  Narrower().unpack_codes(from, first_lane, count, codes);
+}
+
+// Wider vectors of doubles multiply no faster on CPUs with 256-bit units.
+void MultiplyDense(const DenseMatrix& matrix, const QueryRows<const float>& vectors, size_t count,
+                   const QueryRows<double>& sums) {
+  Narrower().multiply_dense(matrix, vectors, count, sums);
 }
 
 // Small codebooks by a 32-entry permute; others from the table in memory.

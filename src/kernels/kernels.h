@@ -170,6 +170,16 @@ struct SignRowsView {
   size_t count;
 };
 
+// A matrix of rotations or sketches, or its transpose: entry (i, j) at i · row_stride + j ·
+// column_stride.
+struct DenseMatrix {
+  const float* data;
+  size_t rows;
+  size_t dim;
+  size_t row_stride;
+  size_t column_stride;
+};
+
 struct KernelTable {
   Backend backend;
 
@@ -221,6 +231,11 @@ struct KernelTable {
   void (*sum_where_set)(const SignRowsView& rows, const QueryRows<const float>& numbers,
                         size_t query_count, const QueryRows<float>& sums);
 
+  // sums[v][i] = sum of entry (i, j) · vectors[v][j] over j, from zero, in double, one addition
+  // after another in order of j. Fastest for many vectors at once. Exact.
+  void (*multiply_dense)(const DenseMatrix& matrix, const QueryRows<const float>& vectors,
+                         size_t count, const QueryRows<double>& sums);
+
   const AttentionKernels* attention;
 };
 
@@ -261,6 +276,8 @@ void PackCodes(const PackedBlocks& into, size_t first_lane, size_t count, const 
 void Dequantize(const ScorePlan& plan, const uint8_t* codes, float factor, float* out);
 void UnpackStream(const uint8_t* stream, int bits, size_t rows, size_t dim, uint8_t* codes);
 void PackStream(const uint8_t* codes, int bits, size_t rows, size_t dim, uint8_t* stream);
+void MultiplyDense(const DenseMatrix& matrix, const QueryRows<const float>& vectors, size_t count,
+                   const QueryRows<double>& sums);
 // i with i + 8, + 4, + 2, + 1.
 float AddLanes(const float (&lanes)[16]);
 void SumWhereSet(const SignRowsView& rows, const QueryRows<const float>& numbers,

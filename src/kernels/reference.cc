@@ -324,6 +324,21 @@ void SumWhereSet(const SignRowsView& rows, const QueryRows<const float>& numbers
   }
 }
 
+void MultiplyDense(const DenseMatrix& matrix, const QueryRows<const float>& vectors, size_t count,
+                   const QueryRows<double>& sums) {
+  for (size_t v = 0; v < count; ++v) {
+    const float* vector = vectors.data + v * vectors.stride;
+    for (size_t i = 0; i < matrix.rows; ++i) {
+      double sum = 0.0;
+      for (size_t j = 0; j < matrix.dim; ++j) {
+        const float entry = matrix.data[i * matrix.row_stride + j * matrix.column_stride];
+        sum += static_cast<double>(entry) * static_cast<double>(vector[j]);
+      }
+      sums.data[v * sums.stride + i] = sum;
+    }
+  }
+}
+
 const KernelTable kTable = {
     .backend = Backend::kScalar,
     .norm_squared = NormSquared,
@@ -338,6 +353,7 @@ const KernelTable kTable = {
     .unpack_stream = UnpackStream,
     .pack_stream = PackStream,
     .sum_where_set = SumWhereSet,
+    .multiply_dense = MultiplyDense,
     .attention = &kAttention,
 };
 

@@ -12,6 +12,7 @@
 
 #include "src/kernels/attention-inl.h"
 #include "src/kernels/codes-inl.h"
+#include "src/kernels/dense-inl.h"
 #include "src/kernels/encode-inl.h"
 #include "src/kernels/kernels.h"
 #include "src/kernels/query-inl.h"
@@ -40,6 +41,7 @@ const KernelTable* Table() {
       .unpack_stream = UnpackStream,
       .pack_stream = PackStream,
       .sum_where_set = SumWhereSet,
+      .multiply_dense = MultiplyDense,
       .attention = &kAttention,
   };
   return &kTable;

@@ -2,30 +2,32 @@
 #ifndef TURBOQUANT_SRC_QUANTIZERS_DENSE_PRODUCT_H_
 #define TURBOQUANT_SRC_QUANTIZERS_DENSE_PRODUCT_H_
 
+#include <algorithm>
 #include <cstddef>
+#include <vector>
+
+#include "src/kernels/kernels.h"
+#include "src/quantizers/direction.h"
+#include "turboquant/matrix_view.h"
 
 namespace turboquant {
 
-// product[i] = <row i, vector> for kRows rows of a row-major matrix, each summed in double in order
-// of the columns. Several rows side by side fill the waits of one another's additions.
-template <size_t kRows>
-void MultiplyRows(const float* matrix, size_t dim, const float* vector, float* product) {
-  double sums[kRows] = {};
-  for (size_t j = 0; j < dim; ++j) {
-    const double x = static_cast<double>(vector[j]);
-    for (size_t i = 0; i < kRows; ++i) sums[i] += static_cast<double>(matrix[i * dim + j]) * x;
+// Row r of `out` [rows × matrix.rows] = matrix · row r of `in`, summed in double in order of the
+// columns and rounded once. in and out may be the same memory.
+inline void MultiplyRows(const kernels::DenseMatrix& matrix, MatrixView<const float> in,
+                         MatrixView<float> out) {
+  constexpr size_t kChunkRows = 64;
+  std::vector<double> sums(std::min(kChunkRows, in.rows) * matrix.rows);
+  for (size_t first = 0; first < in.rows; first += kChunkRows) {
+    const size_t count = std::min(kChunkRows, in.rows - first);
+    FastestKernels().multiply_dense(matrix, {in.Row(first), in.stride}, count,
+                                    {sums.data(), matrix.rows});
+    for (size_t r = 0; r < count; ++r) {
+      for (size_t i = 0; i < matrix.rows; ++i) {
+        out.Row(first + r)[i] = static_cast<float>(sums[r * matrix.rows + i]);
+      }
+    }
   }
-  for (size_t i = 0; i < kRows; ++i) product[i] = static_cast<float>(sums[i]);
-}
-
-// product[rows] = matrix [rows × dim] · vector[dim]; they may not overlap.
-inline void Multiply(const float* matrix, size_t rows, size_t dim, const float* vector,
-                     float* product) {
-  constexpr size_t kTogether = 8;
-  size_t i = 0;
-  for (; i + kTogether <= rows; i += kTogether)
-    MultiplyRows<kTogether>(matrix + i * dim, dim, vector, product + i);
-  for (; i < rows; ++i) MultiplyRows<1>(matrix + i * dim, dim, vector, product + i);
 }
 
 }  // namespace turboquant

@@ -121,25 +121,29 @@ Result<void> ProdQuantizer::Append(RowsView rows, ProdRows& into,
     const size_t count = std::min(kChunkRows, rows.rows() - first);
     const MatrixView<float> chunk = {residuals.data(), count, options_.dim};
     ForRowSpans(parallel_for, count, kTaskRows, [&](size_t offset, size_t span_rows) {
-      for (size_t r = offset; r < offset + span_rows; ++r) {
-        FillResidual(rows, first + r, added.codes_, chunk.RowSpan(r));
-      }
+      FillResiduals(rows, first + offset, added.codes_, chunk.Slice(offset, span_rows));
     });
     TQ_CHECK(sketch_.Append(chunk, added.residuals_, parallel_for));
   }
   return into.Append(added);
 }
 
-// residual = Π row/|row| - centroids; zero for a zero row, so that its signs are zero too. The row
-// has passed the first stage's checks.
-void ProdQuantizer::FillResidual(const RowsView& rows, size_t r, const MseRows& codes,
-                                 std::span<float> residual) const {
-  const MatrixView<float> view = {residual.data(), 1, residual.size()};
-  if (ReadDirection("rows", rows, r, residual).value_or(0.0) == 0.0) return;
-  (void)mse_.rotation().Apply(view, view);
-  std::vector<uint8_t> row_codes(residual.size());
-  (void)codes.Codes(r, row_codes);
-  for (size_t j = 0; j < residual.size(); ++j) residual[j] -= centroids_[row_codes[j]];
+// residual = Π row/|row| - centroids, of rows from `first` on; zero for a zero row, so that its
+// signs are zero too. The rows have passed the first stage's checks.
+void ProdQuantizer::FillResiduals(const RowsView& rows, size_t first, const MseRows& codes,
+                                  MatrixView<float> residuals) const {
+  std::vector<uint8_t> is_zero(residuals.rows);
+  for (size_t r = 0; r < residuals.rows; ++r) {
+    is_zero[r] = ReadDirection("rows", rows, first + r, residuals.RowSpan(r)).value_or(0.0) == 0.0;
+  }
+  (void)mse_.rotation().Apply(residuals, residuals);
+  std::vector<uint8_t> row_codes(options_.dim);
+  for (size_t r = 0; r < residuals.rows; ++r) {
+    if (is_zero[r] != 0) continue;
+    (void)codes.Codes(first + r, row_codes);
+    float* residual = residuals.Row(r);
+    for (size_t j = 0; j < row_codes.size(); ++j) residual[j] -= centroids_[row_codes[j]];
+  }
 }
 
 Result<ProdRows> ProdQuantizer::Import(std::span<const uint8_t> packed,

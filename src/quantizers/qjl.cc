@@ -144,21 +144,24 @@ Result<void> QjlSketch::CheckRows(const SignRows& rows) const {
   return {};
 }
 
-void QjlSketch::ProjectRow(const float* row, float* projected) const {
+// Shapes are right.
+void QjlSketch::ProjectRows(MatrixView<const float> rows, MatrixView<float> projected) const {
   const size_t dim = options_.dim;
   const size_t sketch_rows = options_.sketch_rows;
   if (matrix_) {
-    Multiply(matrix_->data(), sketch_rows, dim, row, projected);
+    MultiplyRows({matrix_->data(), sketch_rows, dim, dim, 1}, rows, projected);
     return;
   }
   const float length = static_cast<float>(std::sqrt(static_cast<double>(dim)));
-  std::vector<float> rotated(dim);
+  std::vector<float> rotated(rows.rows * dim);
+  const MatrixView<float> view = {rotated.data(), rows.rows, dim};
   for (size_t which = 0; which < rotations_->size(); ++which) {
-    // Shapes are right by construction.
-    (void)(*rotations_)[which].Apply({row, 1, dim}, {rotated.data(), 1, dim});
+    (void)(*rotations_)[which].Apply(rows, view);
     const size_t first = which * dim;
     const size_t count = std::min(dim, sketch_rows - first);
-    for (size_t i = 0; i < count; ++i) projected[first + i] = rotated[i] * length;
+    for (size_t r = 0; r < rows.rows; ++r) {
+      for (size_t i = 0; i < count; ++i) projected.Row(r)[first + i] = view.Row(r)[i] * length;
+    }
   }
 }
 
@@ -170,7 +173,7 @@ Result<void> QjlSketch::Project(MatrixView<const float> rows, MatrixView<float> 
                 projected.cols, " with stride ", projected.stride, ", expected ", rows.rows, " × ",
                 options_.sketch_rows);
   }
-  for (size_t r = 0; r < rows.rows; ++r) ProjectRow(rows.Row(r), projected.Row(r));
+  ProjectRows(rows, projected);
   return {};
 }
 
@@ -192,13 +195,8 @@ Result<void> QjlSketch::Append(RowsView rows, SignRows& into,
   into.size_ = new_size;
   FirstFailure failure;
   ForRowSpans(parallel_for, rows.rows(), kTaskRows, [&](size_t first, size_t count) {
-    std::vector<float> direction(options_.dim);
-    std::vector<float> projected(options_.sketch_rows);
-    for (size_t r = first; r < first + count; ++r) {
-      if (auto done = EncodeRow(rows, r, direction, projected, old_size + r, into); !done) {
-        failure.Report(first, std::move(done).error());
-        return;
-      }
+    if (auto done = EncodeRows(rows, first, count, old_size + first, into); !done) {
+      failure.Report(first, std::move(done).error());
     }
   });
   Result<void> result = std::move(failure).Take();
@@ -206,15 +204,25 @@ Result<void> QjlSketch::Append(RowsView rows, SignRows& into,
   return result;
 }
 
-Result<void> QjlSketch::EncodeRow(const RowsView& rows, size_t r, std::span<float> direction,
-                                  std::span<float> projected, size_t at, SignRows& into) const {
-  TQ_TRY(const double norm, ReadDirection("rows", rows, r, direction));
-  TQ_CHECK(WithNumbers(into.norm_type_, into.norms_f16_, into.norms_f32_, [&](auto& norms) {
-    return StoreNumber("rows", r, "norm", norm, norms[at]);
-  }));
-  if (norm == 0.0) return {};  // no direction: all signs stay +
-  ProjectRow(direction.data(), projected.data());
-  PackSigns(projected, std::span(into.signs_).subspan(at * into.RowBytes(), into.RowBytes()));
+// Rows [first, first + count) to rows from `at` on.
+Result<void> QjlSketch::EncodeRows(const RowsView& rows, size_t first, size_t count, size_t at,
+                                   SignRows& into) const {
+  const size_t sketch_rows = options_.sketch_rows;
+  std::vector<float> directions(count * options_.dim);
+  std::vector<float> projected(count * sketch_rows);
+  const MatrixView<float> view = {directions.data(), count, options_.dim};
+  for (size_t r = 0; r < count; ++r) {
+    TQ_TRY(const double norm, ReadDirection("rows", rows, first + r, view.RowSpan(r)));
+    TQ_CHECK(WithNumbers(into.norm_type_, into.norms_f16_, into.norms_f32_, [&](auto& norms) {
+      return StoreNumber("rows", first + r, "norm", norm, norms[at + r]);
+    }));
+  }
+  // A zero row has no direction, and a projection without signs.
+  ProjectRows(view, {projected.data(), count, sketch_rows});
+  for (size_t r = 0; r < count; ++r) {
+    PackSigns(std::span(projected).subspan(r * sketch_rows, sketch_rows),
+              std::span(into.signs_).subspan((at + r) * into.RowBytes(), into.RowBytes()));
+  }
   return {};
 }
 
@@ -311,13 +319,16 @@ Result<SignQueries> QjlSketch::Prepare(MatrixView<const float> queries) const {
   prepared.projections_.resize(queries.rows * padded);
   prepared.totals_.resize(queries.rows);
   prepared.norms_.resize(queries.rows);
-  std::vector<float> direction(options_.dim);
+  std::vector<float> directions(queries.rows * options_.dim);
+  const MatrixView<float> view = {directions.data(), queries.rows, options_.dim};
   for (size_t q = 0; q < queries.rows; ++q) {
-    TQ_TRY(const double norm, ReadDirection("queries", queries, q, direction));
-    float* projected = prepared.projections_.data() + q * padded;
-    ProjectRow(direction.data(), projected);
-    prepared.totals_[q] = std::accumulate(projected, projected + sketch_rows, 0.0);
+    TQ_TRY(const double norm, ReadDirection("queries", queries, q, view.RowSpan(q)));
     prepared.norms_[q] = norm * estimator_constant_;
+  }
+  ProjectRows(view, {prepared.projections_.data(), queries.rows, sketch_rows, padded});
+  for (size_t q = 0; q < queries.rows; ++q) {
+    const float* projected = prepared.projections_.data() + q * padded;
+    prepared.totals_[q] = std::accumulate(projected, projected + sketch_rows, 0.0);
   }
   return prepared;
 }

@@ -127,12 +127,7 @@ Result<void> Rotation::Apply(MatrixView<const float> in, MatrixView<float> out) 
     ApplyHadamard(options_, sign_masks_, /*inverse=*/false, in, out);
     return {};
   }
-  const size_t dim = options_.dim;
-  std::vector<float> rotated(dim);  // in and out may be the same memory
-  for (size_t r = 0; r < in.rows; ++r) {
-    Multiply(matrix_.data(), dim, dim, in.Row(r), rotated.data());
-    std::ranges::copy(rotated, out.Row(r));
-  }
+  MultiplyRows({matrix_.data(), options_.dim, options_.dim, options_.dim, 1}, in, out);
   return {};
 }
 
@@ -142,17 +137,7 @@ Result<void> Rotation::ApplyInverse(MatrixView<const float> in, MatrixView<float
     ApplyHadamard(options_, sign_masks_, /*inverse=*/true, in, out);
     return {};
   }
-  const size_t dim = options_.dim;
-  std::vector<double> sums(dim);
-  for (size_t r = 0; r < in.rows; ++r) {
-    std::ranges::fill(sums, 0.0);
-    for (size_t i = 0; i < dim; ++i) {
-      const float* matrix_row = matrix_.data() + i * dim;
-      const double x = static_cast<double>(in.Row(r)[i]);
-      for (size_t j = 0; j < dim; ++j) sums[j] += static_cast<double>(matrix_row[j]) * x;
-    }
-    for (size_t j = 0; j < dim; ++j) out.Row(r)[j] = static_cast<float>(sums[j]);
-  }
+  MultiplyRows({matrix_.data(), options_.dim, options_.dim, 1, options_.dim}, in, out);
   return {};
 }
 

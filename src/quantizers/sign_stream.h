@@ -13,10 +13,11 @@ namespace turboquant {
 
 // Sign j is bit j of a little-endian stream, 1 = negative; zero counts as positive.
 inline void PackSigns(std::span<const float> projected, std::span<uint8_t> signs) {
-  std::ranges::fill(signs, uint8_t{0});
-  for (size_t j = 0; j < projected.size(); ++j) {
-    const unsigned negative = projected[j] < 0.0f;
-    signs[j / 8] = static_cast<uint8_t>(signs[j / 8] | negative << (j % 8));
+  for (size_t first = 0; first < projected.size(); first += 8) {
+    const size_t count = std::min<size_t>(8, projected.size() - first);
+    unsigned byte = 0;
+    for (size_t k = 0; k < count; ++k) byte |= unsigned{projected[first + k] < 0.0f} << k;
+    signs[first / 8] = static_cast<uint8_t>(byte);
   }
 }
 

@@ -326,6 +326,25 @@ TEST_P(KernelsTest, StreamsEqualReferenceAndRoundTripAtEveryLength) {
   }
 }
 
+TEST_P(KernelsTest, MultiplyDenseEqualsReference) {
+  for (const size_t dim : {1u, 2u, 7u, 64u, 129u}) {
+    for (const size_t rows : {1u, 3u, 4u, 6u, 65u}) {
+      for (const size_t count : {0u, 1u, 2u, 7u, 9u, 65u}) {
+        const bool transposed = (dim + rows + count) % 2 != 0;
+        const std::vector<float> entries = Normal(rows * dim, 5);
+        const DenseMatrix matrix = {entries.data(), rows, dim, transposed ? 1 : dim,
+                                    transposed ? rows : 1};
+        const std::vector<float> vectors = Normal(count * (dim + 2), 6);
+        std::vector<double> actual(count * (rows + 1), -7.0), expected(actual);
+        table().multiply_dense(matrix, {vectors.data(), dim + 2}, count, {actual.data(), rows + 1});
+        reference::MultiplyDense(matrix, {vectors.data(), dim + 2}, count,
+                                 {expected.data(), rows + 1});
+        ASSERT_EQ(actual, expected) << dim << " " << rows << " " << count << " " << transposed;
+      }
+    }
+  }
+}
+
 struct Digits {
   std::vector<int8_t> high, low;
   std::vector<float> factors;
