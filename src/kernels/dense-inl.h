@@ -50,8 +50,63 @@ HWY_INLINE void MultiplyBlock(const double* block, const double* columns, size_t
   }
 }
 
+// Rows [first, first + kRows) for one vector; several side by side fill the waits of one another's
+// additions.
+template <size_t kRows>
+HWY_INLINE void MultiplyRowsOnce(const DenseMatrix& matrix, size_t first, const float* vector,
+                                 double* out) {
+  const float* row = matrix.data + first * matrix.row_stride;
+  double sums[kRows] = {};
+  for (size_t j = 0; j < matrix.dim; ++j) {
+    const double x = static_cast<double>(vector[j]);
+    for (size_t i = 0; i < kRows; ++i) {
+      const float entry = row[i * matrix.row_stride + j * matrix.column_stride];
+      sums[i] += static_cast<double>(entry) * x;
+    }
+  }
+  std::copy_n(sums, kRows, out + first);
+}
+
+// The same of four vectors of rows where entries of a column follow each other.
+HWY_INLINE void MultiplyColumnsOnce(const DenseMatrix& matrix, size_t first, const float* vector,
+                                    double* out) {
+  const DD d;
+  const hn::Rebind<float, DD> narrow;
+  VD sums[4];
+  for (VD& sum : sums) sum = hn::Zero(d);
+  for (size_t j = 0; j < matrix.dim; ++j) {
+    const VD x = hn::Set(d, static_cast<double>(vector[j]));
+    const float* column = matrix.data + j * matrix.column_stride + first;
+    for (size_t i = 0; i < 4; ++i) {
+      const VD entries = hn::PromoteTo(d, hn::LoadU(narrow, column + i * kDoubles));
+      sums[i] = hn::MulAdd(entries, x, sums[i]);
+    }
+  }
+  for (size_t i = 0; i < 4; ++i) hn::StoreU(sums[i], d, out + first + i * kDoubles);
+}
+
+// Fewer vectors than make up for the conversion of blocks.
+inline void MultiplyFew(const DenseMatrix& matrix, const QueryRows<const float>& vectors,
+                        size_t count, const QueryRows<double>& sums) {
+  constexpr size_t kRows = 8;
+  for (size_t v = 0; v < count; ++v) {
+    const float* vector = vectors.data + v * vectors.stride;
+    double* out = sums.data + v * sums.stride;
+    size_t i = 0;
+    for (; matrix.row_stride == 1 && i + 4 * kDoubles <= matrix.rows; i += 4 * kDoubles) {
+      MultiplyColumnsOnce(matrix, i, vector, out);
+    }
+    for (; i + kRows <= matrix.rows; i += kRows) {
+      MultiplyRowsOnce<kRows>(matrix, i, vector, out);
+    }
+    for (; i < matrix.rows; ++i) MultiplyRowsOnce<1>(matrix, i, vector, out);
+  }
+}
+
 inline void MultiplyDense(const DenseMatrix& matrix, const QueryRows<const float>& vectors,
                           size_t count, const QueryRows<double>& sums) {
+  const size_t few = matrix.row_stride == 1 ? 2 * kDenseVectors : kDenseVectors / 2;
+  if (count < few) return MultiplyFew(matrix, vectors, count, sums);
   const size_t dim = matrix.dim;
   std::vector<double> block(dim * kDenseRows);
   std::vector<double> columns(dim * RoundUp(std::min(count, kDenseChunk), kDenseVectors));

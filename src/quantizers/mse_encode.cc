@@ -1,5 +1,6 @@
 // Rows on their way to codes and scales. The tables that this reads are made in mse_core.cc.
 #include <algorithm>
+#include <cassert>
 #include <cmath>
 #include <span>
 #include <utility>
@@ -131,6 +132,7 @@ Result<void> MseCore::EncodeHeads(std::string_view name, std::span<const MseHead
     const std::span<const MseHeadRow> some =
         rows.subspan(done, std::min(kChunkRows, rows.size() - done));
     const MseCore& core = *some[0].core;  // all have its tables
+    assert(core.options_.rotation == RotationKind::kHadamard);
     for (size_t r = 0; r < some.size(); ++r) chunk.squares[r] = some[r].norm_squared;
     const bool usual =
         !core.options_.require_unit_norm &&
