@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <iterator>
 #include <span>
 #include <string_view>
 
@@ -234,11 +235,10 @@ Result<void> EncodeTokens(const KvSide& side, bool values, size_t head,
 
 Result<void> EncodeToken(const KvFormat::Parts& parts, bool values, std::span<const TokenRow> rows,
                          size_t lane, std::byte* page_bytes) {
-  constexpr size_t kTogether = 16;
   const KvPart& part = (values ? parts.values : parts.keys).parts[0];
-  MseHeadRow heads[kTogether];
-  for (size_t first = 0; first < rows.size(); first += kTogether) {
-    const size_t count = std::min(kTogether, rows.size() - first);
+  MseHeadRow heads[MseCore::kMaxHeadRows];
+  for (size_t first = 0; first < rows.size(); first += std::size(heads)) {
+    const size_t count = std::min(std::size(heads), rows.size() - first);
     for (size_t i = 0; i < count; ++i) {
       const TokenRow& row = rows[first + i];
       heads[i] = {&part.cores[first + i], row.coordinates, row.norm_squared,

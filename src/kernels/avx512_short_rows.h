@@ -251,11 +251,12 @@ void EncodeWideRows(const EncodeRow* rows, size_t count, RowSums* sums) {
     alignas(64) int16_t grid[kRows][32 * kPairsOf<kVectors>];
     StoreGrid<kVectors, kRows>(rows + first, grid[0]);
     for (size_t r = first; r < first + kRows; ++r) {
-      if (rows[r].plan != plan) {
-        plan = rows[r].plan;
-        book = WideBook<kBits>(*plan);
+      const EncodePlan& next = *rows[r].plan;  // heads differ in their rotations alone
+      if (next.thresholds != plan->thresholds || next.levels != plan->levels) {
+        book = WideBook<kBits>(next);
       }
-      sums[r] = WideSearch<kBits>(*plan, book, 16 * kVectors, grid[r - first], codes);
+      plan = &next;
+      sums[r] = WideSearch<kBits>(next, book, 16 * kVectors, grid[r - first], codes);
       PackRow<kBits>(rows[r].into, rows[r].lane, codes);
     }
   });

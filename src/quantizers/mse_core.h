@@ -79,8 +79,9 @@ class MseCore {
                                          size_t first_lane, const double* norms_squared = nullptr,
                                          CodeMetric* metric = nullptr) const;
 
-  // The same of rows that each have a core of their own, all made of one by WithStream, and memory
-  // of their own, but one lane. Hadamard rotations only.
+  // The same of at most kMaxHeadRows rows that each have a core of their own, all made of one by
+  // WithStream, and memory of their own, but one lane. Hadamard rotations only.
+  static constexpr size_t kMaxHeadRows = 16;
   [[nodiscard]] static Result<void> EncodeHeads(std::string_view name,
                                                 std::span<const MseHeadRow> rows, size_t lane);
 

@@ -16,7 +16,7 @@
 namespace turboquant {
 namespace {
 
-constexpr size_t kChunkRows = 16;  // rows whose gains are computed together
+constexpr size_t kChunkRows = MseCore::kMaxHeadRows;  // rows whose gains are computed together
 
 // kernels::reference::ToGrid, in a form that compilers make vectors of: adding 1.5 · 2^23 rounds to
 // the nearest even integer.
@@ -127,32 +127,29 @@ Result<void> MseCore::EncodeLanes(std::string_view name, const RowsView& rows, s
 
 Result<void> MseCore::EncodeHeads(std::string_view name, std::span<const MseHeadRow> rows,
                                   size_t lane) {
+  assert(!rows.empty() && rows.size() <= kMaxHeadRows);
+  const MseCore& core = *rows[0].core;  // all have its tables
+  assert(core.options_.rotation == RotationKind::kHadamard);
   Chunk chunk;
-  for (size_t done = 0; done < rows.size(); done += kChunkRows) {
-    const std::span<const MseHeadRow> some =
-        rows.subspan(done, std::min(kChunkRows, rows.size() - done));
-    const MseCore& core = *some[0].core;  // all have its tables
-    assert(core.options_.rotation == RotationKind::kHadamard);
-    for (size_t r = 0; r < some.size(); ++r) chunk.squares[r] = some[r].norm_squared;
-    const bool usual =
-        !core.options_.require_unit_norm &&
-        UsualGains(core.grid_gain(), some.size(), chunk.squares, chunk.norms, chunk.gains);
-    if (!usual) {
-      for (const MseHeadRow& row : some) {
-        const MatrixView<const float> alone = {row.coordinates, 1, core.options_.dim};
-        TQ_CHECK(row.core->EncodeLanes(name, alone, 0, 1, row.into, lane, &row.norm_squared));
-      }
-      continue;
+  for (size_t r = 0; r < rows.size(); ++r) chunk.squares[r] = rows[r].norm_squared;
+  const bool usual =
+      !core.options_.require_unit_norm &&
+      UsualGains(core.grid_gain(), rows.size(), chunk.squares, chunk.norms, chunk.gains);
+  if (!usual) {
+    for (const MseHeadRow& row : rows) {
+      const MatrixView<const float> alone = {row.coordinates, 1, core.options_.dim};
+      TQ_CHECK(row.core->EncodeLanes(name, alone, 0, 1, row.into, lane, &row.norm_squared));
     }
-    for (size_t r = 0; r < some.size(); ++r) {
-      chunk.encoded[r] = {&some[r].core->encode_plan_, some[r].coordinates, chunk.gains[r],
-                          some[r].into.blocks, lane};
-    }
-    core.kernels_->encode_rows(chunk.encoded, some.size(), chunk.sums);
-    for (size_t r = 0; r < some.size(); ++r) {
-      if (!core.StoreScale(chunk.norms[r], chunk.sums[r], some[r].into, lane)) {
-        return core.NoScale(name, done + r, chunk.norms[r], chunk.sums[r]);
-      }
+    return {};
+  }
+  for (size_t r = 0; r < rows.size(); ++r) {
+    chunk.encoded[r] = {&rows[r].core->encode_plan_, rows[r].coordinates, chunk.gains[r],
+                        rows[r].into.blocks, lane};
+  }
+  core.kernels_->encode_rows(chunk.encoded, rows.size(), chunk.sums);
+  for (size_t r = 0; r < rows.size(); ++r) {
+    if (!core.StoreScale(chunk.norms[r], chunk.sums[r], rows[r].into, lane)) {
+      return core.NoScale(name, r, chunk.norms[r], chunk.sums[r]);
     }
   }
   return {};

@@ -213,13 +213,13 @@ TEST_P(KernelsTest, EncodeRowsOfManyKindsEqualsReference) {
   };
   for (const size_t dim : {20u, 32u, 64u, 80u, 112u, 128u, 192u, 256u, 300u}) {
     const size_t words = MasksPerRound(dim);
-    const auto masks = RandomMasks(12 * words, 12);
+    const auto masks = RandomMasks(14 * words, 12);
     std::mt19937 generator(static_cast<uint32_t>(dim));
     std::vector<Place> places;
-    for (const int bits : {4, 4, 4, 3, 2, 6}) {
+    for (const int bits : {4, 4, 4, 3, 2, 6, 6}) {
       for (const bool values : {false, true}) {
         const int candidates = places.size() % 4 == 3 ? kCandidates : 1;
-        auto book = std::make_unique<TestBook>(dim, bits, candidates, true, masks, 1);
+        auto book = std::make_unique<TestBook>(dim, bits, candidates, places.size() < 12, masks, 1);
         book->encode.rotation.sign_masks += places.size() * words;
         const std::vector<uint8_t> zeros(ValueBlockBytes(dim, 8) * 3 + KeyBlockBytes(dim, 8) * 12);
         places.push_back({std::move(book), values, places.size() / 2, zeros, zeros});
@@ -231,6 +231,8 @@ TEST_P(KernelsTest, EncodeRowsOfManyKindsEqualsReference) {
     for (size_t r = 0; r < kRows; ++r) {
       if (r < 6) {
         at = 2 * r % 6;  // neighbouring lanes of places of one kind
+      } else if (r < 10) {
+        at = r % 2 == 0 ? 10 : 12;  // two books of 6 bits
       } else if (generator() % 3 != 0) {
         at = generator() % places.size();
       }
