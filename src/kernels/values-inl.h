@@ -45,21 +45,22 @@ HWY_NOINLINE void AccumulateQueries(const ScorePlan& plan, const BlocksView& blo
   constexpr size_t kVectors = kRows <= 4 ? 2 : 1;
   constexpr size_t kUnits = 16 / Decoder::kUnitQuads;
   const DI32 di;
-  const Decoder decoder(plan, 0);
+  const Decoder decoder(plan, kWide ? kLevelOffset : 0);
   const uint8_t* low = weights.low == nullptr ? nullptr : weights.low + first * kBlockTokens;
   const QueryDigits as_queries = {
       reinterpret_cast<const int8_t*>(weights.high + first * kBlockTokens),
       reinterpret_cast<const int8_t*>(low), kBlockTokens, kQueries, nullptr};
+  int32_t start[kRows] = {};
 #if HWY_TARGET == HWY_AVX2
   alignas(64) int16_t wide[kWide ? kQueries * kBlockTokens : 1];
   const size_t tokens = kValueBlockRows * blocks.count;
-  if constexpr (kWide) WidenDigits<kQueries>(as_queries, 0, tokens, wide);
+  if constexpr (kWide) WidenDigits<kQueries>(as_queries, 0, tokens, wide, start);
 #endif
   for (size_t j = 0; j < plan.dim; j += kVectors * kFloats) {
     const uint8_t* lines = blocks.blocks + j / kLanes * ValueGroupBytes(kBits) + 4 * (j % kLanes);
     VI32 totals[kVectors][kRows];
     for (auto& vector : totals) {
-      for (VI32& total : vector) total = hn::Zero(di);
+      for (size_t r = 0; r < kRows; ++r) vector[r] = hn::Set(di, start[r]);
     }
     for (size_t block = 0; block < blocks.count;
          ++block, lines += ValueBlockBytes(plan.dim, kBits)) {
