@@ -38,6 +38,7 @@ inline constexpr int kCandidates = 16;
 inline constexpr int kCandidateQ14[kCandidates] = {13107, 13599, 14090, 14582, 15073, 15565,
                                                    16056, 16384, 16876, 17367, 17859, 18514,
                                                    19169, 19825, 20644, 21299};
+inline constexpr int kPlainCandidate = 7;  // of 1.0
 
 // The fast rotation. One round on a row x of dim d, p the largest power of two <= d:
 //   x_j = -x_j where sign_masks says so (all d); butterflies on x_0..x_{p-1}: for stride 1, 2, ...,
@@ -70,20 +71,19 @@ struct EncodePlan {
   // one threshold each, c = min(|z|, 2^14 - 1) >> 9: the level index of the cell's lower end;
   // cells[k * 64 + 32 + c]: the threshold in it, 32767 where there is none. Else null.
   const int16_t* cells;
-  // first_codes[k * 1024 + ((z + 2^15) >> 6)]: the code of the lowest z of the cell. Null where
-  // NeedsFirstCodes is false.
-  const uint8_t* first_codes;
-  int cell_thresholds;  // the most thresholds in one of those cells
+  // grid_codes[z + 2^15], 2^16 of them: the code of grid value z, not pre-scaled. Null where
+  // NeedsGridCodes or MakeGridCodes is false.
+  const uint8_t* grid_codes;
 };
 
 // Centroids are within 8 sigma, levels steps of 1/1024 sigma or more.
 inline constexpr int kMaxLevel = 8192;
 
-inline constexpr int kFirstCodes = 1024;
-inline constexpr int kFirstCodeShift = 6;
+inline constexpr size_t kGridCodes = 65536;
 
-// Fills first_codes (candidates × 1024) from plan.thresholds; returns cell_thresholds.
-int MakeFirstCodes(const EncodePlan& plan, uint8_t* first_codes);
+// Fills grid_codes from plan.thresholds; false where candidates would need the grid to go on: a
+// threshold at its upper end, which only pre-scaled values pass.
+bool MakeGridCodes(const EncodePlan& plan, uint8_t* grid_codes);
 
 inline constexpr int kCells = 32;
 inline constexpr int kCellShift = 9;
@@ -91,8 +91,11 @@ inline constexpr int kCellShift = 9;
 // Fills cells (candidates × 64) from plan.thresholds; false where some cell has two thresholds.
 bool MakeCells(const EncodePlan& plan, int16_t* cells);
 
-// Whether AVX2 and NEON find this plan's codes by first_codes (table_codes-inl.h).
-inline bool NeedsFirstCodes(const EncodePlan& plan) { return !plan.symmetric || plan.bits > 4; }
+// Whether a backend finds this plan's codes by grid_codes (table_codes-inl.h).
+inline bool NeedsGridCodes(const EncodePlan& plan, Backend backend) {
+  return (backend == Backend::kAvx2 || backend == Backend::kNeon) &&
+         (!plan.symmetric || plan.bits > 4);
+}
 
 // Threshold t on the grid under candidate q: (z·q + 2^13) >> 14 > t  <=>  z > result. Saturated to
 // int16.

@@ -35,20 +35,17 @@ bool MakeCells(const EncodePlan& plan, int16_t* cells) {
   return true;
 }
 
-int MakeFirstCodes(const EncodePlan& plan, uint8_t* first_codes) {
-  std::ptrdiff_t most = 0;
-  for (int k = 0; k < plan.candidates; ++k) {
-    const int16_t* first = plan.thresholds + k * 256;
-    const int16_t* last = first + plan.codes - 1;
-    for (int cell = 0; cell < kFirstCodes; ++cell) {
-      const int lowest = (cell << kFirstCodeShift) - 32768;
-      const int highest = lowest + (1 << kFirstCodeShift) - 1;
-      const auto below = std::lower_bound(first, last, lowest);
-      most = std::max(most, std::lower_bound(below, last, highest) - below);
-      *first_codes++ = static_cast<uint8_t>(below - first);
-    }
+bool MakeGridCodes(const EncodePlan& plan, uint8_t* grid_codes) {
+  const int16_t* thresholds = plan.thresholds + (plan.candidates == 1 ? 0 : kPlainCandidate * 256);
+  const int last = plan.codes - 1;
+  if (plan.candidates > 1 && last > 0 && thresholds[last - 1] == kGridMax) return false;
+  uint8_t* next = grid_codes;
+  for (int code = 0; code < last; ++code) {
+    uint8_t* end = grid_codes + (thresholds[code] + 32768) + 1;  // of values up to the threshold
+    if (end > next) next = std::fill_n(next, end - next, static_cast<uint8_t>(code));
   }
-  return static_cast<int>(most);
+  std::fill(next, grid_codes + kGridCodes, static_cast<uint8_t>(last));
+  return true;
 }
 
 namespace reference {

@@ -8,6 +8,7 @@
 #endif
 
 #include <algorithm>
+#include <cstring>
 
 #include "src/kernels/kernels.h"
 #include "src/kernels/line_layout.h"
@@ -18,24 +19,14 @@
 HWY_BEFORE_NAMESPACE();
 namespace turboquant::kernels::HWY_NAMESPACE {
 
-// Codes of one candidate and their levels. A cell of 64 grid steps knows the code of its lower end;
-// the thresholds in it, at most kSteps, are passed without a branch, since none could be predicted.
-// kSteps 0: any number, by a loop. Coordinate by coordinate: gathers are no faster than loads.
-template <int kSteps>
-inline void LookUpCodes(const EncodePlan& plan, int candidate, const int16_t* grid, int16_t* levels,
-                        uint8_t* codes) {
-  const int16_t* thresholds = plan.thresholds + candidate * 256;
-  const uint8_t* first_codes = plan.first_codes + candidate * kFirstCodes;
-  for (size_t j = 0; j < plan.rotation.dim; ++j) {
-    const int z = grid[j];
-    unsigned code = first_codes[(z + 32768) >> kFirstCodeShift];
-    if constexpr (kSteps == 0) {
-      while (z > thresholds[code]) ++code;
-    } else {
-      for (int step = 0; step < kSteps; ++step) code += z > thresholds[code] ? 1u : 0u;
-    }
-    codes[j] = static_cast<uint8_t>(code);
-    levels[j] = plan.levels[code];
+// The row as a candidate sees it, in whole vectors: (z·q + 2^13) >> 14, saturated. With q = 2^14 +
+// p that is z + (z·2p + 2^14) >> 15, the rounding product of fixed-point numbers.
+inline void PreScale(int candidate, const int16_t* grid, size_t dim, int16_t* scaled) {
+  const DI16 d;
+  const VI16 excess = hn::Set(d, static_cast<int16_t>(2 * (kCandidateQ14[candidate] - 16384)));
+  for (size_t j = 0; j < dim; j += kShorts) {
+    const VI16 z = hn::LoadU(d, grid + j);
+    hn::StoreU(hn::SaturatedAdd(z, hn::MulFixedPoint15(z, excess)), d, scaled + j);
   }
 }
 
@@ -67,20 +58,31 @@ inline RowSums SumLevels(const int16_t* grid, const int16_t* levels, size_t dim)
           hn::GetLane(hn::SumOfLanes(di64, level_level))};
 }
 
-inline RowSums TableNearestCodes(const EncodePlan& plan, int candidate, const int16_t* grid,
-                                 int16_t* levels, uint8_t* codes) {
-  switch (plan.cell_thresholds) {
-    case 0:
-    case 1:
-      LookUpCodes<1>(plan, candidate, grid, levels, codes);
-      break;
-    case 2:
-      LookUpCodes<2>(plan, candidate, grid, levels, codes);
-      break;
-    default:
-      LookUpCodes<0>(plan, candidate, grid, levels, codes);
+// Levels, and codes if kStore, of a pre-scaled row. Coordinate by coordinate, since gathers are no
+// faster than loads, but stored four at a time: sums read whole vectors of levels, and would wait
+// for each store that put one together.
+template <bool kStore>
+inline void LookUpCodes(const EncodePlan& plan, const int16_t* scaled, int16_t* levels,
+                        uint8_t* codes) {
+  const uint8_t* code_of = plan.grid_codes + 32768;
+  const size_t dim = plan.rotation.dim;
+  size_t j = 0;
+  for (; j + 4 <= dim; j += 4) {
+    uint64_t four_levels = 0;
+    uint32_t four_codes = 0;
+    for (size_t i = 0; i < 4; ++i) {
+      const uint32_t code = code_of[scaled[j + i]];
+      four_levels |= uint64_t{static_cast<uint16_t>(plan.levels[code])} << (16 * i);
+      four_codes |= code << (8 * i);
+    }
+    std::memcpy(levels + j, &four_levels, sizeof(four_levels));
+    if constexpr (kStore) std::memcpy(codes + j, &four_codes, sizeof(four_codes));
   }
-  return SumLevels(grid, levels, plan.rotation.dim);
+  for (; j < dim; ++j) {
+    const uint8_t code = code_of[scaled[j]];
+    levels[j] = plan.levels[code];
+    if constexpr (kStore) codes[j] = code;
+  }
 }
 
 // The winning candidate's codes and sums; see reference::SearchCodes. codes: RoundUp(dim, 32)
@@ -88,18 +90,23 @@ inline RowSums TableNearestCodes(const EncodePlan& plan, int candidate, const in
 inline RowSums TableSearchCodes(const EncodePlan& plan, const int16_t* grid, uint8_t* codes) {
   const size_t dim = plan.rotation.dim;
   const size_t padded = RoundUp(dim, 32);
+  std::fill(codes + dim, codes + padded, uint8_t{0});
+  if (plan.grid_codes == nullptr) return reference::SearchCodes(plan, grid, codes);
   Scratch<int16_t> levels(padded);
   std::fill(levels.data() + dim, levels.data() + padded, int16_t{0});
-  std::fill(codes + dim, codes + padded, uint8_t{0});
-  if (plan.candidates == 1) return TableNearestCodes(plan, 0, grid, levels.data(), codes);
-  int best = 0;
+  Scratch<int16_t> scaled(padded);
+  int best = plan.candidates == 1 ? kPlainCandidate : 0;
   double best_cosine = -1.0;
-  for (int k = 0; k < plan.candidates; ++k) {
-    const double cosine = SquaredCosine(TableNearestCodes(plan, k, grid, levels.data(), codes));
+  for (int k = 0; plan.candidates > 1 && k < plan.candidates; ++k) {
+    PreScale(k, grid, dim, scaled.data());
+    LookUpCodes<false>(plan, scaled.data(), levels.data(), codes);
+    const double cosine = SquaredCosine(SumLevels(grid, levels.data(), dim));
     best = cosine > best_cosine ? k : best;
     best_cosine = std::max(best_cosine, cosine);
   }
-  return TableNearestCodes(plan, best, grid, levels.data(), codes);
+  PreScale(best, grid, dim, scaled.data());
+  LookUpCodes<true>(plan, scaled.data(), levels.data(), codes);
+  return SumLevels(grid, levels.data(), dim);
 }
 
 }  // namespace turboquant::kernels::HWY_NAMESPACE

@@ -108,22 +108,22 @@ float PowerOfTwo(int exponent) { return std::ldexp(1.0f, exponent); }
 
 // What depends on codebook, dim and search, not on the stream.
 struct MseCore::Tables {
-  Tables(const MseOptions& options, Codebook book);
+  Tables(const MseOptions& options, Codebook book, Backend backend);
   Tables(const Tables&) = delete;  // the plans point into the vectors
   Tables& operator=(const Tables&) = delete;
 
   size_t HeldBytes() const {  // beyond sizeof(Tables)
     return codebook.HeldBytes() +
            (thresholds.capacity() + levels.capacity() + cells.capacity()) * sizeof(int16_t) +
-           first_codes.capacity();
+           grid_codes.capacity();
   }
 
   Codebook codebook;
-  std::vector<int16_t> thresholds;   // [candidates × 256]
-  std::vector<int16_t> levels;       // 256
-  std::vector<int16_t> cells;        // [candidates × 64], symmetric codebooks only
-  std::vector<uint8_t> first_codes;  // [candidates × 1024], where the kernels read them
-  kernels::EncodePlan encode;        // without the rotation's sign masks
+  std::vector<int16_t> thresholds;  // [candidates × 256]
+  std::vector<int16_t> levels;      // 256
+  std::vector<int16_t> cells;       // [candidates × 64], symmetric codebooks only
+  std::vector<uint8_t> grid_codes;  // [65536], where the kernels read them
+  kernels::EncodePlan encode;       // without the rotation's sign masks
   kernels::ScorePlan score;
   double grid_gain;   // grid = rotated coordinate · grid_gain / norm
   double growth;      // of the unnormalised rotation
@@ -131,7 +131,7 @@ struct MseCore::Tables {
   double inner_step;  // sum z·level times this is <u, c>
 };
 
-MseCore::Tables::Tables(const MseOptions& options, Codebook book)
+MseCore::Tables::Tables(const MseOptions& options, Codebook book, Backend backend)
     : codebook(std::move(book)),
       thresholds(MakeThresholds(codebook, *options.scale_search)),
       levels(256) {
@@ -147,16 +147,14 @@ MseCore::Tables::Tables(const MseOptions& options, Codebook book)
             levels.data(),
             IsSymmetric(thresholds, candidates, codebook),
             nullptr,
-            nullptr,
-            0};
+            nullptr};
   if (encode.symmetric) {
     cells.resize(static_cast<size_t>(candidates) * 2 * kernels::kCells);
     if (kernels::MakeCells(encode, cells.data())) encode.cells = cells.data();
   }
-  if (kernels::NeedsFirstCodes(encode)) {
-    first_codes.resize(static_cast<size_t>(candidates) * kernels::kFirstCodes);
-    encode.cell_thresholds = kernels::MakeFirstCodes(encode, first_codes.data());
-    encode.first_codes = first_codes.data();
+  if (kernels::NeedsGridCodes(encode, backend)) {
+    grid_codes.resize(kernels::kGridCodes);
+    if (kernels::MakeGridCodes(encode, grid_codes.data())) encode.grid_codes = grid_codes.data();
   }
   score = {options.dim, options.bits, codes, levels.data(), codebook.int8_levels()};
   const double root_dim = std::sqrt(static_cast<double>(options.dim));
@@ -178,8 +176,8 @@ Result<MseCore> MseCore::Create(const MseOptions& options) {
         options.codebook == CodebookKind::kLloydMax && options.bits >= 3 && options.bits <= 7;
   }
   TQ_CHECK(core.MakeRotation());
-  core.tables_ =
-      MakeCountedShared<const Tables>(core.table_bytes_, core.options_, std::move(codebook));
+  core.tables_ = MakeCountedShared<const Tables>(core.table_bytes_, core.options_,
+                                                 std::move(codebook), core.backend_);
   core.table_bytes_ += core.tables_->HeldBytes();
   core.UseTables();
   return core;

@@ -44,7 +44,7 @@ struct TestBook {
   std::vector<int16_t> levels = std::vector<int16_t>(256);
   std::vector<int16_t> thresholds;
   std::vector<int16_t> cells;
-  std::vector<uint8_t> first_codes;
+  std::vector<uint8_t> grid_codes = std::vector<uint8_t>(kGridCodes);
   EncodePlan encode{};
   ScorePlan score{};
 
@@ -78,17 +78,12 @@ struct TestBook {
               levels.data(),
               magnitudes,
               nullptr,
-              nullptr,
-              0};
+              nullptr};
     if (magnitudes) {
       cells.resize(candidates * 2 * kCells);
       if (MakeCells(encode, cells.data())) encode.cells = cells.data();
     }
-    if (NeedsFirstCodes(encode)) {
-      first_codes.resize(candidates * kFirstCodes);
-      encode.cell_thresholds = MakeFirstCodes(encode, first_codes.data());
-      encode.first_codes = first_codes.data();
-    }
+    if (MakeGridCodes(encode, grid_codes.data())) encode.grid_codes = grid_codes.data();
     score = {dim, bits, codes, levels.data(), symmetric && bits <= 4};
   }
 
