@@ -36,7 +36,7 @@ inline void ToGrid(float* coordinates, size_t dim, float gain, int16_t* grid) {
     const VF shifted = hn::Add(hn::Mul(hn::LoadU(d, x), hn::Set(d, gain)), magic);
     return hn::Sub(hn::BitCast(di, shifted), magic_bits);
   };
-  for (size_t j = 0; j < dim; j += kShorts) {
+  for (size_t j = 0; j < RoundUp(dim, 32); j += kShorts) {
     const VI16 z = NarrowOrdered(round(coordinates + j), round(coordinates + j + kFloats));
     hn::StoreU(hn::Max(z, lowest), DI16(), grid + j);
   }
@@ -80,38 +80,40 @@ HWY_INLINE RowSums Candidate(const EncodePlan& plan, VU8 levels, int candidate, 
                              uint8_t* codes) {
   const DI16 d;
   const DI32 di;
-  const hn::Half<DU8> d8;
   const MagnitudeCells<kBits> cells(plan, candidate);
-  const VI16 half = hn::Set(d, static_cast<int16_t>(cells.kHalf));
+  const VU8 half = hn::Set(DU8(), static_cast<uint8_t>(cells.kHalf));
   const VI16 marker = hn::Set(d, static_cast<int16_t>(-0x8000));
+  const VI16 one = hn::Set(d, 1);
   const size_t dim = plan.rotation.dim;
   RowSums total = {0, 0};
   for (size_t first = 0; first < dim; first += kMaxInt32Dim) {
     const size_t last = std::min(dim, first + kMaxInt32Dim);
     VI32 sums[4] = {hn::Zero(di), hn::Zero(di), hn::Zero(di), hn::Zero(di)};
-    for (size_t j = first; j < last; j += kShorts) {
-      const VI16 z = hn::LoadU(d, grid + j);
-      const VI16 magnitude = hn::Abs(z);
-      const VI16 marked = cells(magnitude);
-      VI16 level = hn::BitCast(d, hn::TableLookupBytesOr0(levels, hn::BitCast(DU8(), marked)));
-      if (HWY_UNLIKELY(j + kShorts > last))
-        level = hn::IfThenElseZero(hn::FirstN(d, last - j), level);
-      sums[0] = hn::ReorderWidenMulAccumulate(di, magnitude, level, sums[0], sums[1]);
-      sums[2] = hn::ReorderWidenMulAccumulate(di, level, level, sums[2], sums[3]);
+    for (size_t j = first; j < last; j += 2 * kShorts) {
+      VI16 cell[2], not_positive[2];
+      for (size_t v = 0; v < 2; ++v) {
+        const size_t at = j + v * kShorts;
+        const VI16 z = hn::LoadU(d, grid + at);
+        const VI16 magnitude = hn::Abs(z);
+        const VI16 marked = cells(magnitude);
+        VI16 level = hn::BitCast(d, hn::TableLookupBytesOr0(levels, hn::BitCast(DU8(), marked)));
+        if (HWY_UNLIKELY(at + kShorts > last))
+          level = hn::IfThenElseZero(hn::FirstN(d, last - std::min(at, last)), level);
+        sums[0] = hn::ReorderWidenMulAccumulate(di, magnitude, level, sums[0], sums[1]);
+        sums[2] = hn::ReorderWidenMulAccumulate(di, level, level, sums[2], sums[3]);
+        cell[v] = hn::Xor(marked, marker);
+        not_positive[v] = hn::VecFromMask(d, hn::Gt(one, z));
+      }
       if constexpr (kStore) {
         // Above zero half + cell, else half - 1 - cell = half + ~cell.
-        const VI16 not_positive = hn::VecFromMask(d, hn::Not(hn::Gt(z, hn::Zero(d))));
-        VI16 code = hn::Add(half, hn::Xor(hn::Xor(marked, marker), not_positive));
-        if (HWY_UNLIKELY(j + kShorts > last))
-          code = hn::IfThenElseZero(hn::FirstN(d, last - j), code);
-        hn::StoreU(hn::DemoteTo(d8, code), d8, codes + j);
+        const VU8 flip = NarrowBytes(not_positive[0], not_positive[1]);
+        hn::StoreU(hn::Add(half, hn::Xor(NarrowBytes(cell[0], cell[1]), flip)), DU8(), codes + j);
       }
     }
     total.grid_level += hn::GetLane(hn::SumOfLanes(di, hn::Add(sums[0], sums[1])));
     total.level_level += hn::GetLane(hn::SumOfLanes(di, hn::Add(sums[2], sums[3])));
   }
-  if constexpr (kStore)
-    std::fill(codes + RoundUp(dim, kShorts), codes + RoundUp(dim, 32), uint8_t{0});
+  if constexpr (kStore) std::fill(codes + dim, codes + RoundUp(dim, 32), uint8_t{0});
   return total;
 }
 
@@ -188,8 +190,7 @@ inline void EncodeRows(const EncodeRow* rows, size_t count, RowSums* sums) {
     Scratch<float> coordinates(padded);
     Scratch<int16_t> grid(padded);
     Scratch<uint8_t> codes(padded);
-    std::copy_n(row.coordinates, dim, coordinates.data());
-    Rotate(row.plan->rotation, coordinates.data());
+    RotateTo(row.plan->rotation, row.coordinates, coordinates.data());
     ToGrid(coordinates.data(), dim, row.gain, grid.data());
     sums[r] = Codes(*row.plan, grid.data(), codes.data());
     WithBits(row.into.bits,

@@ -42,6 +42,16 @@ HWY_INLINE VI16 NarrowOrdered(VI32 a, VI32 b) {
 #endif
 }
 
+// Two int16 vectors within int8, in their own order.
+HWY_INLINE VU8 NarrowBytes(VI16 a, VI16 b) {
+#if HWY_TARGET == HWY_AVX2
+  return VU8{_mm256_permute4x64_epi64(_mm256_packs_epi16(a.raw, b.raw), 0xD8)};
+#else
+  return VU8(
+      vcombine_u8(vreinterpret_u8_s8(vmovn_s16(a.raw)), vreinterpret_u8_s8(vmovn_s16(b.raw))));
+#endif
+}
+
 inline constexpr size_t kVectorBytes = 4 * kFloats;
 inline constexpr size_t kVectorBlocks = kVectorBytes / 16;  // 128-bit blocks
 
