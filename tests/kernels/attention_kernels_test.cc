@@ -13,6 +13,7 @@
 #include "src/kernels/attention.h"
 #include "src/kernels/kernels.h"
 #include "src/kernels/line_layout.h"
+#include "tests/kernels/kernel_rows.h"
 #include "tests/kernels/kernel_tables.h"
 
 namespace turboquant::kernels {
@@ -22,28 +23,10 @@ constexpr float kNothing = -std::numeric_limits<float>::infinity();
 const std::vector<size_t> kDims = {2,  7,  8,  15, 16, 17,  20,  31,  32,
                                    33, 40, 64, 80, 96, 112, 128, 130, 256};
 
-std::vector<float> Normal(size_t count, unsigned seed, float deviation = 1.0f) {
-  std::mt19937 generator(seed);
-  std::normal_distribution<float> normal(0.0f, deviation);
-  std::vector<float> values(count);
-  for (float& x : values) x = normal(generator);
-  return values;
-}
-
 std::vector<uint16_t> ToF16(const std::vector<float>& values) {
   std::vector<uint16_t> halves;
   for (const float x : values) halves.push_back(F32ToF16(x).bits);
   return halves;
-}
-
-// The same bits, NaN and signed zeros included.
-void ExpectSameBits(const std::vector<float>& actual, const std::vector<float>& expected,
-                    const std::string& what) {
-  ASSERT_EQ(actual.size(), expected.size());
-  for (size_t i = 0; i < actual.size(); ++i) {
-    ASSERT_EQ(std::bit_cast<uint32_t>(actual[i]), std::bit_cast<uint32_t>(expected[i]))
-        << what << " at " << i << ": " << actual[i] << " and " << expected[i];
-  }
 }
 
 TEST(Exp2Test, IsWithinTwoUnitsInTheLastPlaceAndZeroBelowItsRange) {
@@ -315,94 +298,6 @@ TEST_P(AttentionKernelsTest, MergeEqualsReference) {
       ExpectSameBits(into, expected, "merged");
       EXPECT_EQ(state.max, expected_state.max);
       EXPECT_EQ(state.sum, expected_state.sum);
-    }
-  }
-}
-
-// What framed_digits makes of a query.
-struct Framed {
-  std::vector<int8_t> high;
-  std::vector<int8_t> low;  // empty for one digit
-  float offset = -1.0f;
-  float largest = -1.0f;
-
-  Framed(size_t dim, bool two) : high(PaddedDim(dim), 99), low(two ? PaddedDim(dim) : 0, 99) {}
-  void Run(const AttentionKernels& kernels, const FramePlan& frame, const RotationPlan& rotation,
-           const std::vector<float>& query) {
-    std::vector<float> scratch(query.size());
-    largest = kernels.framed_digits(frame, rotation, query.data(), scratch.data(), high.data(),
-                                    low.empty() ? nullptr : low.data(), offset);
-  }
-};
-
-// Random signs for all rounds of a plan.
-std::vector<uint32_t> SignMasks(const RotationPlan& plan) {
-  std::mt19937 generator(9);
-  std::vector<uint32_t> masks(static_cast<size_t>(plan.rounds) * 2 * plan.dim);
-  for (uint32_t& mask : masks) mask = static_cast<uint32_t>(generator() & 1) << 31;
-  return masks;
-}
-
-TEST_P(AttentionKernelsTest, FramesEqualReference) {
-  for (const size_t dim : kDims) {
-    for (const size_t rotary_dim : {size_t{0}, dim / 4 * 2, dim / 2 * 2}) {
-      for (int parts = 0; parts < 8; ++parts) {
-        const std::vector<float> cosines = Normal(dim, 1), sines = Normal(dim, 2);
-        const std::vector<float> center = Normal(dim, 3), scale = Normal(dim, 4);
-        const FramePlan plan = {dim,
-                                rotary_dim,
-                                (parts & 1) != 0,
-                                cosines.data(),
-                                sines.data(),
-                                parts & 2 ? center.data() : nullptr,
-                                parts & 4 ? scale.data() : nullptr};
-        const std::vector<float> row = Normal(dim, 5);
-        std::vector<float> out(dim), expected(dim), in_place = row;
-        kernels().frame_key(plan, row.data(), out.data());
-        reference().frame_key(plan, row.data(), expected.data());
-        ExpectSameBits(out, expected, "key");
-        kernels().frame_key(plan, in_place.data(), in_place.data());
-        ExpectSameBits(in_place, expected, "key in place");
-        const float offset = kernels().frame_query(plan, row.data(), out.data());
-        EXPECT_EQ(offset, reference().frame_query(plan, row.data(), expected.data()));
-        ExpectSameBits(out, expected, "query");
-      }
-    }
-  }
-}
-
-// A query in one go is the query in three. Frames of one dim: turned or not, by halves or
-// interleaved, with and without centre and diagonal.
-std::vector<FramePlan> FramesOf(size_t dim, const std::vector<float>& numbers) {
-  std::vector<FramePlan> frames;
-  for (const size_t rotary_dim : {size_t{0}, dim / 4 * 2, dim / 2 * 2}) {
-    for (int parts = 0; parts < 8; ++parts) {
-      const float* all = numbers.data();
-      frames.push_back({dim, rotary_dim, (parts & 1) != 0, all, all + dim,
-                        parts & 2 ? all + 2 * dim : nullptr, parts & 4 ? all + 3 * dim : nullptr});
-    }
-  }
-  return frames;
-}
-
-TEST_P(AttentionKernelsTest, FramedDigitsEqualReference) {
-  for (const size_t dim : {2, 20, 48, 64, 80, 96, 128, 256}) {
-    const std::vector<uint32_t> masks = SignMasks({dim, 2, nullptr});
-    const std::vector<float> numbers = Normal(4 * dim, 1);
-    int kind = 0;
-    for (const FramePlan& frame : FramesOf(dim, numbers)) {
-      const RotationPlan rotation = {dim, 1 + kind % 2, masks.data()};
-      std::vector<float> query = Normal(dim, 5);
-      if (kind == 4) query.assign(dim, 0.0f);
-      Framed actual(dim, /*two=*/kind % 3 != 0);
-      Framed expected = actual;
-      actual.Run(kernels(), frame, rotation, query);
-      expected.Run(reference(), frame, rotation, query);
-      EXPECT_EQ(actual.largest, expected.largest) << dim << ", kind " << kind;
-      EXPECT_EQ(actual.offset, expected.offset) << dim << ", kind " << kind;
-      EXPECT_EQ(actual.high, expected.high) << dim << ", kind " << kind;
-      EXPECT_EQ(actual.low, expected.low) << dim << ", kind " << kind;
-      ++kind;
     }
   }
 }

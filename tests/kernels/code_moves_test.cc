@@ -14,6 +14,8 @@ namespace {
 
 class CodeMovesTest : public testing::TestWithParam<const KernelTable*> {};
 
+// From the first lane, so that whole units of every width are among the moves, and from the middle
+// of one; the last block of either tiling is partial.
 TEST_P(CodeMovesTest, MovesOfCodesEqualReferenceAndRoundTrip) {
   std::mt19937 generator(5);
   for (const size_t dim : kDims) {
