@@ -9,7 +9,6 @@
 #include <algorithm>
 
 #include "src/kernels/attention.h"
-#include "src/kernels/exact_rows-inl.h"
 #include "src/kernels/simd-inl.h"
 #include "src/kernels/softmax-inl.h"
 
@@ -57,26 +56,41 @@ inline void FrameKey(const FramePlan& plan, const float* key, float* out) {
   }
 }
 
-inline float FrameQuery(const FramePlan& plan, const float* query, float* out) {
+// 16 coordinates: their products with the centre to the accumulators, then times the diagonal.
+HWY_INLINE void Map16(float* x, const float* center, const float* scale,
+                      VF (&lanes)[kLaneVectors]) {
   const DF d;
-  TurnBack(plan, query, out);
-  float offset = 0.0f;
-  if (plan.center != nullptr) {
-    VF lanes[kLaneVectors];
-    for (VF& lane : lanes) lane = hn::Zero(d);
-    for (size_t j = 0; j < plan.dim; j += kFloats) {
-      VF& lane = lanes[j / kFloats % kLaneVectors];
-      lane = hn::MulAdd(LoadQuery<false>(out, j, plan.dim),
-                        LoadQuery<false>(plan.center, j, plan.dim), lane);
-    }
-    offset = AddLanes(lanes);
+  HWY_UNROLL(4)
+  for (size_t i = 0; i < kLaneVectors; ++i) {
+    const size_t j = i * kFloats;
+    const VF turned = hn::LoadU(d, x + j);
+    if (center != nullptr) lanes[i] = hn::MulAdd(turned, hn::LoadU(d, center + j), lanes[i]);
+    if (scale != nullptr) hn::StoreU(hn::Mul(turned, hn::LoadU(d, scale + j)), d, x + j);
   }
-  if (plan.scale == nullptr) return offset;
+}
+
+inline float FrameQuery(const FramePlan& plan, const float* query, float* out) {
+  TurnBack(plan, query, out);
+  VF lanes[kLaneVectors];
+  HWY_UNROLL(4)
+  for (size_t i = 0; i < kLaneVectors; ++i) lanes[i] = hn::Zero(DF());
+  const auto behind = [](const float* numbers, size_t j) {
+    return numbers == nullptr ? nullptr : numbers + j;
+  };
   size_t j = 0;
-  for (; j + kFloats <= plan.dim; j += kFloats)
-    hn::StoreU(hn::Mul(hn::LoadU(d, out + j), hn::LoadU(d, plan.scale + j)), d, out + j);
-  for (; j < plan.dim; ++j) out[j] *= plan.scale[j];
-  return offset;
+  for (; j + 16 <= plan.dim; j += 16) {
+    Map16(out + j, behind(plan.center, j), behind(plan.scale, j), lanes);
+  }
+  if (j < plan.dim) {
+    float last[3][16] = {};  // each ends where it ends
+    const auto copy = [&](const float* numbers, float* to) {
+      if (numbers != nullptr) std::copy(numbers + j, numbers + plan.dim, to);
+      return numbers == nullptr ? nullptr : to;
+    };
+    Map16(copy(out, last[0]), copy(plan.center, last[1]), copy(plan.scale, last[2]), lanes);
+    std::copy_n(last[0], plan.dim - j, out + j);
+  }
+  return plan.center == nullptr ? 0.0f : AddLanes(lanes);
 }
 
 }  // namespace turboquant::kernels::HWY_NAMESPACE

@@ -21,19 +21,21 @@ namespace turboquant::kernels::HWY_NAMESPACE {
 template <bool kTwo>
 HWY_INLINE void Round32(const float* x, VF gain, int8_t* high, int8_t* low) {
   const DF d;
-  const DI16 di;
-  const hn::Rebind<int8_t, DI16> d8;
-  for (size_t j = 0; j < 32; j += 2 * kFloats) {
-    const VI32 a = hn::NearestInt(hn::Mul(hn::LoadU(d, x + j), gain));
-    const VI32 b = hn::NearestInt(hn::Mul(hn::LoadU(d, x + j + kFloats), gain));
-    const VI16 t = NarrowOrdered(a, b);
-    if constexpr (kTwo) {
-      const VI16 upper = hn::ShiftRight<7>(hn::Add(t, hn::Set(di, 64)));
-      hn::StoreU(hn::DemoteTo(d8, upper), d8, high + j);
-      hn::StoreU(hn::DemoteTo(d8, hn::Sub(t, hn::ShiftLeft<7>(upper))), d8, low + j);
-    } else {
-      hn::StoreU(hn::DemoteTo(d8, t), d8, high + j);
+  const auto round = [&](const float* at)
+                         HWY_ATTR { return hn::NearestInt(hn::Mul(hn::LoadU(d, at), gain)); };
+  const auto store = [](VI16 a, VI16 b, int8_t* to) HWY_ATTR {
+    hn::StoreU(hn::BitCast(DI8(), NarrowToOrder(a, b)), DI8(), to);
+  };
+  for (size_t j = 0; j < 32; j += kVectorBytes) {
+    VI16 upper[2], rest[2];
+    for (size_t i = 0; i < 2; ++i) {
+      const float* at = x + j + 2 * i * kFloats;
+      const VI16 t = NarrowUnordered(round(at), round(at + kFloats));
+      upper[i] = kTwo ? hn::ShiftRight<7>(hn::Add(t, hn::Set(DI16(), 64))) : t;
+      rest[i] = hn::Sub(t, hn::ShiftLeft<7>(upper[i]));
     }
+    store(upper[0], upper[1], high + j);
+    if constexpr (kTwo) store(rest[0], rest[1], low + j);
   }
 }
 
@@ -47,7 +49,7 @@ inline float RoundQueryTo(const float* rotated, size_t dim, int8_t* high, int8_t
   for (size_t j = 0; j < whole; j += kFloats) {
     peaks = hn::Max(peaks, hn::Abs(hn::LoadU(d, rotated + j)));
   }
-  for (size_t j = 0; j < 32; j += kFloats) {
+  for (size_t j = 0; whole < dim && j < 32; j += kFloats) {
     peaks = hn::Max(peaks, hn::Abs(hn::LoadU(d, tail + j)));
   }
   const float largest = hn::GetLane(hn::MaxOfLanes(d, peaks));

@@ -52,6 +52,18 @@ HWY_INLINE VU8 NarrowBytes(VI16 a, VI16 b) {
 #endif
 }
 
+// Four int32 vectors to bytes by way of two int16 vectors, whose order is their own in between.
+HWY_INLINE VI16 NarrowUnordered(VI32 a, VI32 b) { return hn::ReorderDemote2To(DI16(), a, b); }
+HWY_INLINE VU8 NarrowToOrder(VI16 ab, VI16 cd) {
+#if HWY_TARGET == HWY_AVX2
+  // a0 b0 c0 d0 | a1 b1 c1 d1, four bytes each.
+  const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+  return VU8{_mm256_permutevar8x32_epi32(_mm256_packs_epi16(ab.raw, cd.raw), order)};
+#else
+  return NarrowBytes(ab, cd);
+#endif
+}
+
 inline constexpr size_t kVectorBytes = 4 * kFloats;
 inline constexpr size_t kVectorBlocks = kVectorBytes / 16;  // 128-bit blocks
 
