@@ -1,4 +1,4 @@
-// Appending tokens to a cache: 8 KV heads, keys and values, one rotation round.
+// Tokens to a cache and back: 8 KV heads, keys and values, one rotation round.
 #include <algorithm>
 #include <chrono>
 
@@ -63,6 +63,55 @@ BENCHMARK(AppendToken)
     ->Iterations(10000)
     ->UseManualTime()
     ->Unit(benchmark::kMicrosecond);
+
+constexpr size_t kPrompt = 512;  // tokens
+
+// Keys: 0 MSE, 1 Prod with an orthogonal sketch, 2 Prod with a Gaussian one. 4 bits, all packed.
+KvCacheOptions PromptOptions(int64_t keys) {
+  KvCacheOptions options;
+  options.format.head_dim = kDim;
+  options.format.kv_heads = kHeads;
+  options.format.values = {.bits = 4, .scale_search = false};
+  options.format.keys = options.format.values;
+  if (keys != 0) options.format.keys.method = KvMethod::kProd;
+  if (keys == 2) options.format.keys.sketch = SketchKind::kGaussian;
+  options.sinks = 0;
+  options.window = 0;
+  return options;
+}
+
+// A prompt at once. Args: keys.
+void AppendPrompt(benchmark::State& state) {
+  const auto keys = NormalRows(kPrompt, kHeads * kDim, 1);
+  const auto values = NormalRows(kPrompt, kHeads * kDim, 2);
+  auto cache = KvCache::Create(PromptOptions(state.range(0)));
+  for (auto _ : state) {
+    cache->Clear();
+    auto done = cache->Append(HeadsView::TokenMajor(keys.data(), kPrompt, kHeads, kDim),
+                              HeadsView::TokenMajor(values.data(), kPrompt, kHeads, kDim));
+    if (!done) state.SkipWithError(done.error().message.c_str());
+  }
+  ReportRows(state, 2 * kPrompt * kHeads, 1, 4.0 * kDim);
+}
+BENCHMARK(AppendPrompt)->ArgNames({"keys"})->DenseRange(0, 2);
+
+// All of it read back. Args: keys.
+void ReconstructPrompt(benchmark::State& state) {
+  const auto rows = NormalRows(kPrompt, kHeads * kDim, 1);
+  const HeadsView input = HeadsView::TokenMajor(rows.data(), kPrompt, kHeads, kDim);
+  auto cache = KvCache::Create(PromptOptions(state.range(0)));
+  if (auto done = cache->Append(input, input); !done)
+    state.SkipWithError(done.error().message.c_str());
+  std::vector<float> keys(rows.size()), values(rows.size());
+  for (auto _ : state) {
+    auto done =
+        cache->Reconstruct(0, kPrompt, HeadsOutput::TokenMajor(keys.data(), kPrompt, kHeads, kDim),
+                           HeadsOutput::TokenMajor(values.data(), kPrompt, kHeads, kDim));
+    if (!done) state.SkipWithError(done.error().message.c_str());
+  }
+  ReportRows(state, 2 * kPrompt * kHeads, 1, 4.0 * kDim);
+}
+BENCHMARK(ReconstructPrompt)->ArgNames({"keys"})->DenseRange(0, 2);
 
 }  // namespace
 }  // namespace turboquant::bench

@@ -36,22 +36,42 @@ BENCHMARK(Encode)
     ->ArgsProduct({{128}, {1}, {2}, {0}, {0}})
     ->ArgsProduct({{128}, {5, 6, 7, 8}, {2}, {0, 1}, {0, 1}});
 
+ProdQuantizer MakeProdQuantizer(size_t dim, int bits, bool orthogonal) {
+  const SketchKind sketch = orthogonal ? SketchKind::kOrthogonal : SketchKind::kGaussian;
+  return *ProdQuantizer::Create({.dim = dim, .bits = bits, .sketch = sketch});
+}
+
 // Args: bits in total, kind of the sketch (0 Gaussian, 1 orthogonal).
 void EncodeProd(benchmark::State& state) {
   constexpr size_t kDim = 128;
-  const SketchKind sketch = state.range(1) != 0 ? SketchKind::kOrthogonal : SketchKind::kGaussian;
-  const auto quantizer = ProdQuantizer::Create(
-      {.dim = kDim, .bits = static_cast<int>(state.range(0)), .sketch = sketch});
+  const ProdQuantizer quantizer =
+      MakeProdQuantizer(kDim, static_cast<int>(state.range(0)), state.range(1) != 0);
   const auto input = NormalRows(kRows, kDim);
-  ProdRows rows = quantizer->MakeRows();
+  ProdRows rows = quantizer.MakeRows();
   for (auto _ : state) {
     (void)rows.Truncate(0);
-    (void)quantizer->Append(MatrixView<const float>(input.data(), kRows, kDim), rows);
+    (void)quantizer.Append(MatrixView<const float>(input.data(), kRows, kDim), rows);
     benchmark::DoNotOptimize(&rows);
   }
   ReportRows(state, kRows, 1, 4.0 * kDim);
 }
 BENCHMARK(EncodeProd)->ArgNames({"bits", "orthogonal"})->ArgsProduct({{4}, {0, 1}});
+
+// Args: as of EncodeProd.
+void DecodeProd(benchmark::State& state) {
+  constexpr size_t kDim = 128;
+  const ProdQuantizer quantizer =
+      MakeProdQuantizer(kDim, static_cast<int>(state.range(0)), state.range(1) != 0);
+  const auto input = NormalRows(kRows, kDim);
+  const auto rows = quantizer.Encode(MatrixView<const float>(input.data(), kRows, kDim));
+  std::vector<float> out(kRows * kDim);
+  for (auto _ : state) {
+    (void)quantizer.Decode(*rows, {out.data(), kRows, kDim});
+    benchmark::DoNotOptimize(out.data());
+  }
+  ReportRows(state, kRows, 1, 4.0 * kDim);
+}
+BENCHMARK(DecodeProd)->ArgNames({"bits", "orthogonal"})->ArgsProduct({{4}, {0, 1}});
 
 void Decode(benchmark::State& state) {
   const size_t dim = static_cast<size_t>(state.range(0));

@@ -165,7 +165,7 @@ class ProdQuantizer {
   ProdQuantizer(const ProdOptions& options, MseQuantizer mse, QjlSketch sketch);
   [[nodiscard]] Result<void> CheckRows(const ProdRows& rows) const;
   void FillResiduals(const RowsView& rows, size_t first, const MseRows& codes,
-                     MatrixView<float> residuals) const;
+                     const MatrixView<float>& residuals) const;
 
   ProdOptions options_;
   MseQuantizer mse_;

@@ -191,7 +191,9 @@ class QjlSketch {
   [[nodiscard]] Result<void> EncodeRows(const RowsView& rows, size_t first, size_t count, size_t at,
                                         SignRows& into) const;
   void ProjectRows(MatrixView<const float> rows, MatrixView<float> projected) const;
-  void DecodeRow(const SignRows& encoded, size_t r, std::span<double> sums, float* out) const;
+  void DecodeRows(const SignRows& encoded, size_t first, size_t count,
+                  const MatrixView<float>& out) const;
+  void AddRotatedBack(const MatrixView<const float>& signs, std::span<double> sums) const;
 
   QjlOptions options_;
   double estimator_constant_ = 0;

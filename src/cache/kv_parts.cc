@@ -11,7 +11,7 @@
 #include "src/base/try.h"
 #include "src/kernels/line_layout.h"
 #include "src/quantizers/direction.h"
-#include "src/quantizers/sign_stream.h"
+#include "src/quantizers/residuals.h"
 #include "src/quantizers/stored_numbers.h"
 
 namespace turboquant {
@@ -39,67 +39,53 @@ MatrixView<T> Channels(const KvPart& part, const MatrixView<T>& rows) {
   return {rows.data + part.first_channel, rows.rows, part.dim, rows.stride};
 }
 
-// residual = Π row/|row| - centroids, from the codes in `lane`. Returns |row|, 0 for a zero row,
-// whose residual is then of no use. The row has passed the encoder's checks.
-double FillResidual(const KvPart& codes, size_t head, const MatrixView<const float>& rows, size_t r,
-                    const MseLanes& lanes, size_t lane, std::span<float> residual) {
-  const double norm = ReadDirection(kRows, rows, r, residual).value_or(0.0);
-  if (norm == 0.0) return 0.0;
-  const MseCore& core = codes.cores[head];
-  const MatrixView<float> view = {residual.data(), 1, residual.size()};
-  (void)core.rotation().Apply(view, view);  // the shapes agree
-  std::vector<uint8_t> row_codes(codes.dim);
-  core.kernels().unpack_codes(lanes.blocks, lane, 1, row_codes.data());
-  const double sigma = 1.0 / std::sqrt(static_cast<double>(codes.dim));
-  for (size_t j = 0; j < codes.dim; ++j) {
-    residual[j] -= static_cast<float>(core.codebook().Centroid(row_codes[j]) * sigma);
-  }
-  return norm;
-}
-
+// Signs of what the codes in the same lanes have left of the rows, which have passed their checks.
 Result<void> EncodeSigns(const KvPart& codes, const KvPart& signs, size_t head,
                          const MatrixView<const float>& rows, size_t first_lane,
                          std::byte* head_bytes) {
+  const size_t dim = signs.dim;
+  const MseCore& core = codes.cores[head];
   const MseLanes code_lanes = Lanes(codes, /*values=*/false, head_bytes);
   const MseLanes sign_lanes = Lanes(signs, /*values=*/false, head_bytes);
-  std::vector<float> residual(signs.dim);
-  std::vector<float> projected(signs.dim);
-  std::vector<uint8_t> negative(signs.dim);
-  const MatrixView<const float> one_row = {residual.data(), 1, signs.dim};
+  std::vector<uint8_t> row_codes(rows.rows * dim);
+  std::vector<float> residuals(rows.rows * dim);
+  std::vector<double> norms(rows.rows);
+  const MatrixView<float> view = {residuals.data(), rows.rows, dim};
+  core.kernels().unpack_codes(code_lanes.blocks, first_lane, rows.rows, row_codes.data());
+  MakeResiduals(rows, 0, core.rotation(), UnitCentroids(core.codebook(), dim), row_codes, view,
+                norms);
   for (size_t r = 0; r < rows.rows; ++r) {
-    const size_t lane = first_lane + r;
-    const double norm = FillResidual(codes, head, rows, r, code_lanes, lane, residual);
-    if (norm == 0.0) continue;
-    TQ_TRY(const double residual_norm, ReadDirection(kRows, one_row, 0, residual));
-    if (residual_norm == 0.0) continue;
-    TQ_CHECK(StoreNumber(kRows, r, "residual scale", norm * residual_norm,
-                         Scales(signs, head_bytes)[lane]));
-    TQ_CHECK(signs.sketches[head].Project(one_row, {projected.data(), 1, signs.dim}));
-    for (size_t j = 0; j < signs.dim; ++j) negative[j] = projected[j] < 0.0f;
-    signs.cores[head].kernels().pack_codes(sign_lanes.blocks, lane, 1, negative.data());
+    TQ_TRY(const double residual_norm, ReadDirection(kRows, view, r, view.RowSpan(r)));
+    TQ_CHECK(StoreNumber(kRows, r, "residual scale", norms[r] * residual_norm,
+                         Scales(signs, head_bytes)[first_lane + r]));
   }
+  std::vector<float> projected(rows.rows * dim);
+  TQ_CHECK(signs.sketches[head].Project(view, {projected.data(), rows.rows, dim}));
+  std::vector<uint8_t>& negative = row_codes;
+  std::ranges::transform(projected, negative.begin(), [](float x) { return uint8_t{x < 0.0f}; });
+  core.kernels().pack_codes(sign_lanes.blocks, first_lane, rows.rows, negative.data());
   return {};
 }
 
 // Adds constant · scale · Sᵀ signs to rotated rows.
 void AddSigns(const KvPart& signs, size_t head, const std::byte* head_bytes, size_t first_lane,
               const MatrixView<float>& out) {
+  const size_t dim = signs.dim;
   const MseLanes lanes = Lanes(signs, /*values=*/false, head_bytes);
+  const kernels::KernelTable& table = signs.cores[head].kernels();
   const QjlSketch& sketch = signs.sketches[head];
-  std::vector<uint8_t> negative(signs.dim);
-  std::vector<float> projected(signs.dim);
-  std::vector<uint8_t> packed(CeilDivide(signs.dim, 8));
-  std::vector<float> direction(signs.dim);
-  const float unit_norm = 1.0f;
+  std::vector<uint8_t> negative(out.rows * dim);
+  table.unpack_codes(lanes.blocks, first_lane, out.rows, negative.data());
+  std::vector<uint8_t> packed(out.rows * CeilDivide(dim, 8));
+  table.pack_stream(negative.data(), 1, out.rows, dim, packed.data());
+  const std::vector<float> unit_norms(out.rows, 1.0f);
+  const Result<SignRows> rows = sketch.Import(packed, unit_norms);
+  std::vector<float> directions(out.rows * dim);
+  const MatrixView<float> view = {directions.data(), out.rows, dim};
+  (void)sketch.Decode(*rows, view);  // the shapes agree
   for (size_t r = 0; r < out.rows; ++r) {
-    const size_t lane = first_lane + r;
-    signs.cores[head].kernels().unpack_codes(lanes.blocks, lane, 1, negative.data());
-    for (size_t j = 0; j < signs.dim; ++j) projected[j] = negative[j] != 0 ? -1.0f : 1.0f;
-    PackSigns(projected, packed);
-    const Result<SignRows> row = sketch.Import(packed, {&unit_norm, 1});
-    (void)sketch.Decode(*row, {direction.data(), 1, signs.dim});  // the shapes agree
-    const float scale = F16ToF32({lanes.scales_f16[lane]});
-    for (size_t j = 0; j < signs.dim; ++j) out.Row(r)[j] += scale * direction[j];
+    const float scale = F16ToF32({lanes.scales_f16[first_lane + r]});
+    for (size_t j = 0; j < dim; ++j) out.Row(r)[j] += scale * view.Row(r)[j];
   }
 }
 

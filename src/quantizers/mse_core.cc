@@ -217,6 +217,7 @@ void MseCore::DecodeLanes(const MseLanes& from, size_t first_lane, size_t count,
                           const MatrixView<float>& out) const {
   const size_t dim = options_.dim;
   const double step = rotate_back ? tables_->sigma_step / tables_->growth : tables_->sigma_step;
+  const bool dense = options_.rotation == RotationKind::kDense;  // all rows of a chunk at once
   std::vector<uint8_t> codes(std::min(kDecodeRows, count) * dim);
   for (size_t done = 0, chunk = 0; done < count; done += chunk) {
     // Whole blocks where they are: from one multiple of kDecodeRows to the next.
@@ -229,7 +230,11 @@ void MseCore::DecodeLanes(const MseLanes& from, size_t first_lane, size_t count,
       const float factor = static_cast<float>(static_cast<double>(scale) * step);
       float* row = out.Row(done + r);
       kernels_->dequantize(tables_->score, codes.data() + r * dim, factor, row);
-      if (rotate_back) RotateBack(row);
+      if (rotate_back && !dense) RotateBack(row);
+    }
+    if (rotate_back && dense) {
+      const MatrixView<float> rotated = out.Slice(done, chunk);
+      (void)rotation_->ApplyInverse(rotated, rotated);  // the shapes agree
     }
   }
 }

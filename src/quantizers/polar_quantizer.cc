@@ -299,14 +299,18 @@ Result<void> PolarQuantizer::Decode(const PolarRows& encoded, MatrixView<float> 
   TQ_CHECK(CheckRows(encoded));
   TQ_CHECK(CheckDecoded(out, encoded.size_, options_.dim));
   ForRowSpans(parallel_for, encoded.size_, kTaskRows, [&](size_t first, size_t count) {
+    const MatrixView<float> decoded = out.Slice(first, count);
     std::vector<double> coordinates(options_.dim);
-    for (size_t r = first; r < first + count; ++r) {
-      const double largest = DecodeRotated(encoded, r, coordinates);
-      const std::span<float> row = out.RowSpan(r);
-      std::ranges::transform(coordinates, row.begin(),
+    std::vector<double> largest(count);
+    for (size_t r = 0; r < count; ++r) {
+      largest[r] = DecodeRotated(encoded, first + r, coordinates);
+      std::ranges::transform(coordinates, decoded.Row(r),
                              [](double x) { return static_cast<float>(x); });
-      (void)rotation_->ApplyInverse(out.Slice(r, 1), out.Slice(r, 1));
-      for (float& x : row) x = static_cast<float>(largest * static_cast<double>(x));
+    }
+    (void)rotation_->ApplyInverse(decoded, decoded);  // the shapes agree
+    for (size_t r = 0; r < count; ++r) {
+      for (float& x : decoded.RowSpan(r))
+        x = static_cast<float>(largest[r] * static_cast<double>(x));
     }
   });
   return {};

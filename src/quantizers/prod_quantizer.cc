@@ -7,6 +7,7 @@
 #include "src/base/try.h"
 #include "src/quantizers/direction.h"
 #include "src/quantizers/fingerprint.h"
+#include "src/quantizers/residuals.h"
 #include "src/quantizers/run_tasks.h"
 
 namespace turboquant {
@@ -70,14 +71,10 @@ ProdQuantizer::ProdQuantizer(const ProdOptions& options, MseQuantizer mse, QjlSk
     : options_(options),
       mse_(std::move(mse)),
       sketch_(std::move(sketch)),
+      centroids_(UnitCentroids(mse_.codebook(), options.dim)),
       fingerprint_(
           Fingerprint().Add('P').Add(mse_.fingerprint()).Add(sketch_.fingerprint()).value()) {
   options_.sketch_rows = sketch_.options().sketch_rows;
-  const Codebook& codebook = mse_.codebook();
-  const double sigma = 1.0 / std::sqrt(static_cast<double>(options.dim));
-  for (size_t i = 0; i < codebook.size(); ++i) {
-    centroids_.push_back(static_cast<float>(codebook.Centroid(i) * sigma));
-  }
 }
 
 Result<ProdQuantizer> ProdQuantizer::Create(const ProdOptions& options) {
@@ -128,22 +125,15 @@ Result<void> ProdQuantizer::Append(RowsView rows, ProdRows& into,
   return into.Append(added);
 }
 
-// residual = Π row/|row| - centroids, of rows from `first` on; zero for a zero row, so that its
-// signs are zero too. The rows have passed the first stage's checks.
+// Residuals of rows from `first` on, which are those of `codes`.
 void ProdQuantizer::FillResiduals(const RowsView& rows, size_t first, const MseRows& codes,
-                                  MatrixView<float> residuals) const {
-  std::vector<uint8_t> is_zero(residuals.rows);
+                                  const MatrixView<float>& residuals) const {
+  std::vector<uint8_t> row_codes(residuals.rows * options_.dim);
+  std::vector<double> norms(residuals.rows);
   for (size_t r = 0; r < residuals.rows; ++r) {
-    is_zero[r] = ReadDirection("rows", rows, first + r, residuals.RowSpan(r)).value_or(0.0) == 0.0;
+    (void)codes.Codes(first + r, std::span(row_codes).subspan(r * options_.dim, options_.dim));
   }
-  (void)mse_.rotation().Apply(residuals, residuals);
-  std::vector<uint8_t> row_codes(options_.dim);
-  for (size_t r = 0; r < residuals.rows; ++r) {
-    if (is_zero[r] != 0) continue;
-    (void)codes.Codes(first + r, row_codes);
-    float* residual = residuals.Row(r);
-    for (size_t j = 0; j < row_codes.size(); ++j) residual[j] -= centroids_[row_codes[j]];
-  }
+  MakeResiduals(rows, first, mse_.rotation(), centroids_, row_codes, residuals, norms);
 }
 
 Result<ProdRows> ProdQuantizer::Import(std::span<const uint8_t> packed,
@@ -184,9 +174,12 @@ Result<void> ProdQuantizer::Decode(const ProdRows& encoded, MatrixView<float> ou
       const std::span<float> row = out.RowSpan(r);
       (void)encoded.codes_.Codes(r, codes);
       for (size_t j = 0; j < row.size(); ++j) row[j] += centroids_[codes[j]];
-      (void)mse_.rotation().ApplyInverse(out.Slice(r, 1), out.Slice(r, 1));
+    }
+    const MatrixView<float> decoded = out.Slice(first, count);
+    (void)mse_.rotation().ApplyInverse(decoded, decoded);  // the shapes agree
+    for (size_t r = first; r < first + count; ++r) {
       const float scale = encoded.codes_.ScaleOf(r);  // last: it may be near the largest float
-      for (float& x : row) x *= scale;
+      for (float& x : out.RowSpan(r)) x *= scale;
     }
   });
   return {};

@@ -269,42 +269,54 @@ Result<void> QjlSketch::Export(const SignRows& rows, std::span<uint8_t> signs,
   return {};
 }
 
-void QjlSketch::DecodeRow(const SignRows& encoded, size_t r, std::span<double> sums,
-                          float* out) const {
+// Rows [first, first + count), to the same of out: all signs as 1 or -1, then Sᵀ times all of them.
+void QjlSketch::DecodeRows(const SignRows& encoded, size_t first, size_t count,
+                           const MatrixView<float>& out) const {
   const size_t dim = options_.dim;
-  const std::span<const uint8_t> signs = encoded.SignsOf(r);
-  std::ranges::fill(sums, 0.0);
-  if (matrix_) {
-    for (size_t i = 0; i < options_.sketch_rows; ++i) {
-      const float* matrix_row = matrix_->data() + i * dim;
-      const double sign = IsNegative(signs, i) ? -1.0 : 1.0;
-      for (size_t j = 0; j < dim; ++j) sums[j] += sign * static_cast<double>(matrix_row[j]);
-    }
-  } else {
-    std::vector<float> rotated(dim);
-    const double length = std::sqrt(static_cast<double>(dim));
-    for (size_t which = 0; which < rotations_->size(); ++which) {
-      const size_t first = which * dim;
-      for (size_t i = 0; i < dim; ++i) {
-        const bool kept = first + i < options_.sketch_rows;
-        rotated[i] = !kept ? 0.0f : IsNegative(signs, first + i) ? -1.0f : 1.0f;
-      }
-      (void)(*rotations_)[which].ApplyInverse({rotated.data(), 1, dim}, {rotated.data(), 1, dim});
-      for (size_t j = 0; j < dim; ++j) sums[j] += length * static_cast<double>(rotated[j]);
-    }
+  const size_t sketch_rows = options_.sketch_rows;
+  std::vector<float> signs(count * sketch_rows);
+  for (size_t r = 0; r < count; ++r) {
+    const std::span<const uint8_t> packed = encoded.SignsOf(first + r);
+    float* row = signs.data() + r * sketch_rows;
+    for (size_t i = 0; i < sketch_rows; ++i) row[i] = IsNegative(packed, i) ? -1.0f : 1.0f;
   }
-  const double factor = estimator_constant_ * static_cast<double>(encoded.NormOf(r));
-  for (size_t j = 0; j < dim; ++j) out[j] = static_cast<float>(factor * sums[j]);
+  std::vector<double> sums(count * dim);
+  if (matrix_) {
+    FastestKernels().multiply_dense({matrix_->data(), dim, sketch_rows, 1, dim},
+                                    {signs.data(), sketch_rows}, count, {sums.data(), dim});
+  } else {
+    AddRotatedBack({signs.data(), count, sketch_rows}, sums);
+  }
+  for (size_t r = 0; r < count; ++r) {
+    const double factor = estimator_constant_ * static_cast<double>(encoded.NormOf(first + r));
+    float* row = out.Row(first + r);
+    for (size_t j = 0; j < dim; ++j) row[j] = static_cast<float>(factor * sums[r * dim + j]);
+  }
+}
+
+// sums [rows × dim] += sqrt(dim) · each rotation's transpose times its part of the signs.
+void QjlSketch::AddRotatedBack(const MatrixView<const float>& signs, std::span<double> sums) const {
+  const size_t dim = options_.dim;
+  const double length = std::sqrt(static_cast<double>(dim));
+  std::vector<float> rotated(signs.rows * dim);
+  const MatrixView<float> view = {rotated.data(), signs.rows, dim};
+  for (size_t which = 0; which < rotations_->size(); ++which) {
+    const size_t first = which * dim;
+    const size_t kept = std::min(dim, options_.sketch_rows - first);
+    for (size_t r = 0; r < signs.rows; ++r) {
+      std::fill(std::copy_n(signs.Row(r) + first, kept, view.Row(r)), view.Row(r) + dim, 0.0f);
+    }
+    (void)(*rotations_)[which].ApplyInverse(view, view);  // the shapes agree
+    for (size_t i = 0; i < sums.size(); ++i) sums[i] += length * static_cast<double>(rotated[i]);
+  }
 }
 
 Result<void> QjlSketch::Decode(const SignRows& encoded, MatrixView<float> out,
                                const ParallelFor& parallel_for) const {
   TQ_CHECK(CheckRows(encoded));
   TQ_CHECK(CheckDecoded(out, encoded.size_, options_.dim));
-  ForRowSpans(parallel_for, encoded.size_, kTaskRows, [&](size_t first, size_t count) {
-    std::vector<double> sums(options_.dim);
-    for (size_t r = first; r < first + count; ++r) DecodeRow(encoded, r, sums, out.Row(r));
-  });
+  ForRowSpans(parallel_for, encoded.size_, kTaskRows,
+              [&](size_t first, size_t count) { DecodeRows(encoded, first, count, out); });
   return {};
 }
 
