@@ -14,6 +14,7 @@ target_compile_options(turboquant_eval PRIVATE $<$<CXX_COMPILER_ID:GNU>:-Wno-may
 target_compile_definitions(turboquant_eval PRIVATE TURBOQUANT_VERSION="${PROJECT_VERSION}")
 target_link_libraries(turboquant_eval PUBLIC turboquant
                       PRIVATE turboquant_flags fmt::fmt nlohmann_json::nlohmann_json)
+turboquant_reuse_headers(turboquant_eval)
 
 if(TARGET turboquant_onnx)
   add_library(turboquant_real_model STATIC
@@ -23,6 +24,7 @@ if(TARGET turboquant_onnx)
     $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>)
   target_link_libraries(turboquant_real_model PUBLIC turboquant_onnx turboquant_eval
                         PRIVATE turboquant_flags)
+  turboquant_reuse_headers(turboquant_real_model)
 endif()
 
 add_library(turboquant_cli_lib STATIC
@@ -33,6 +35,7 @@ add_library(turboquant_cli_lib STATIC
 target_link_libraries(turboquant_cli_lib PUBLIC turboquant_eval
                       PRIVATE turboquant_flags CLI11::CLI11 fmt::fmt nlohmann_json::nlohmann_json
                               TBB::tbb)
+turboquant_reuse_headers(turboquant_cli_lib)
 
 if(TARGET turboquant_onnx)
   target_sources(turboquant_cli_lib PRIVATE cli/real_model_command.cc cli/real_model_files.cc)

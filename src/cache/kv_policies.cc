@@ -82,7 +82,7 @@ std::string DescribeSide(std::string_view name, const KvSideOptions& side) {
   std::string text = prefix + "mse " + bits + " " + ScaleName(side.scale) + " scale";
   if (Searches(side)) text += " searched";
   if (side.outlier_channels != 0) {
-    text += " " + std::to_string(side.outlier_channels) + " outlier channels";
+    text.append(" ").append(std::to_string(side.outlier_channels)).append(" outlier channels");
   }
   return text;
 }

@@ -64,7 +64,8 @@ Result<DecoderBundle> DecoderBundle::Open(const fs::path& folder) {
   std::string generation;
   if (fs::exists(folder / "generation_config.json", ignored)) {
     TQ_TRY(generation, ReadConfig(folder / "generation_config.json"));
-    if (generation.empty()) generation = " ";  // a file without an object, not an absent file
+    if (generation.empty())
+      generation.assign(1, ' ');  // a file without an object, not an absent file
   }
   fs::path last = folder.filename();
   if (last.empty()) last = folder.parent_path().filename();  // "folder/"
