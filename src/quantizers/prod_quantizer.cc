@@ -1,7 +1,6 @@
 #include "turboquant/prod_quantizer.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "src/base/failure.h"
 #include "src/base/try.h"

@@ -64,8 +64,7 @@ struct Framed {
   }
 };
 
-// A query in one go is the query in three. Frames of one dim: turned or not, by halves or
-// interleaved, with and without centre and diagonal.
+// Frames of one dim: turned or not, by halves or interleaved, with and without centre and diagonal.
 std::vector<FramePlan> FramesOf(size_t dim, const std::vector<float>& numbers) {
   std::vector<FramePlan> frames;
   for (const size_t rotary_dim : {size_t{0}, dim / 4 * 2, dim / 2 * 2}) {
@@ -78,6 +77,7 @@ std::vector<FramePlan> FramesOf(size_t dim, const std::vector<float>& numbers) {
   return frames;
 }
 
+// A query in one go is the query in three.
 TEST_P(FrameKernelsTest, FramedDigitsEqualReference) {
   for (const size_t dim : {2, 20, 48, 64, 80, 96, 128, 256}) {
     const std::vector<uint32_t> masks = RandomMasks(2 * MasksPerRound(dim), 9);

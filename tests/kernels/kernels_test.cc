@@ -3,13 +3,9 @@
 
 #include <gtest/gtest.h>
 
-#include <algorithm>
-#include <bit>
 #include <cmath>
 #include <cstring>
-#include <memory>
 #include <random>
-#include <string>
 #include <vector>
 
 #include "src/base/half.h"
