@@ -1,3 +1,4 @@
+#include <atomic>
 #include <numbers>
 #include <optional>
 
@@ -18,17 +19,17 @@ constexpr size_t kTileRows = 64;
 // What the spans of one tile add up to.
 class TileTotal {
  public:
-  TileTotal(const AttendPlan& plan, size_t rows) : plan_(plan) {
-    packed_.Reset(rows, plan.head_dim);
-    exact_.Reset(rows, plan.head_dim);
+  TileTotal(const AttendPlan& plan, size_t rows) : plan_(plan), store_(2, rows, plan.head_dim) {
+    packed_.Reset();
+    exact_.Reset();
   }
 
   void Add(const AttendSpan& span, const PartialSums& partial) {
-    PartialSums& into = span.packed ? packed_ : exact_;
+    const PartialSums& into = span.packed ? packed_ : exact_;
     const size_t dim = plan_.head_dim;
-    for (size_t r = 0; r < partial.states.size(); ++r) {
-      plan_.kernels->attention->merge(into.states[r], into.sums.data() + r * dim, partial.states[r],
-                                      partial.sums.data() + r * dim, dim);
+    for (size_t r = 0; r < partial.rows; ++r) {
+      plan_.kernels->attention->merge(into.states[r], into.sums + r * dim, partial.states[r],
+                                      partial.sums + r * dim, dim);
     }
   }
 
@@ -38,26 +39,28 @@ class TileTotal {
 
  private:
   const AttendPlan& plan_;
-  PartialSums packed_;
-  PartialSums exact_;
+  PartialStore store_;
+  PartialSums packed_ = store_[0];
+  PartialSums exact_ = store_[1];
 };
 
-// One tile a head: the spans are shared out, their sums merged in order.
+// One tile a head: the spans are shared out. Whoever ends a head's last one merges their sums, in
+// order.
 void AttendBySpans(const AttendPlan& plan, const HeadsOutput& outputs) {
   const size_t kv_heads = plan.parts->options.kv_heads;
   const size_t spans = plan.spans.size();
-  std::vector<PartialSums> partials(kv_heads * spans);
+  PartialStore partials(kv_heads * spans, plan.query_tokens * plan.group, plan.head_dim);
+  std::vector<std::atomic<size_t>> ended(kv_heads);
   RunTasks(plan.options->parallel_for, kv_heads * spans, [&](size_t task) {
-    AttendTile tile(plan, task / spans, 0, plan.query_tokens);
-    tile.Attend(plan.spans[task % spans], partials[task]);
-  });
-  for (size_t head = 0; head < kv_heads; ++head) {
+    const size_t head = task / spans;
     AttendTile tile(plan, head, 0, plan.query_tokens);
+    tile.Attend(plan.spans[task % spans], partials[task]);
+    if (ended[head].fetch_add(1, std::memory_order_acq_rel) + 1 < spans) return;
     TileTotal total(plan, tile.rows());
     for (size_t span = 0; span < spans; ++span)
       total.Add(plan.spans[span], partials[head * spans + span]);
     total.Finish(tile, outputs);
-  }
+  });
 }
 
 void AttendByTiles(const AttendPlan& plan, size_t tile_tokens, const HeadsOutput& outputs) {
@@ -66,7 +69,8 @@ void AttendByTiles(const AttendPlan& plan, size_t tile_tokens, const HeadsOutput
     const size_t first = task % tiles * tile_tokens;
     AttendTile tile(plan, task / tiles, first, std::min(tile_tokens, plan.query_tokens - first));
     TileTotal total(plan, tile.rows());
-    PartialSums partial;
+    PartialStore store(1, tile.rows(), plan.head_dim);
+    const PartialSums partial = store[0];
     for (const AttendSpan& span : plan.spans) {
       tile.Attend(span, partial);
       total.Add(span, partial);
@@ -83,7 +87,8 @@ Result<void> Attend(const HeadsView& queries, const KvView& view, const AttendOp
   TQ_CHECK(CheckOutput("outputs", outputs, queries.tokens, queries.heads, queries.dim));
   if (queries.tokens == 0) return {};
   const size_t tile_tokens = std::max<size_t>(1, kTileRows / plan.group);
-  if (queries.tokens <= tile_tokens) {
+  // On one thread a tile's buffers and digits serve all of its spans.
+  if (queries.tokens <= tile_tokens && options.parallel_for && !plan.spans.empty()) {
     AttendBySpans(plan, outputs);
   } else {
     AttendByTiles(plan, tile_tokens, outputs);

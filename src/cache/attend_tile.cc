@@ -41,12 +41,18 @@ const uint8_t* BlocksOf(const KvPart& part, const std::byte* head_bytes) {
   return reinterpret_cast<const uint8_t*>(head_bytes + part.blocks_offset);
 }
 
-}  // namespace
-
-void PartialSums::Reset(size_t rows, size_t head_dim) {
-  states.assign(rows, {kNothing, 0.0f});
-  sums.assign(rows * head_dim, 0.0f);
+// What to prefetch while `own` is read and `next` follows: what lies as far ahead as the shorter of
+// both is long.
+kernels::ReadAhead Behind(std::span<const std::byte> own, std::span<const std::byte> next) {
+  const auto bytes = [](std::span<const std::byte> s) {
+    return reinterpret_cast<const uint8_t*>(s.data());
+  };
+  const size_t distance = next.empty() ? own.size() : std::min(own.size(), next.size());
+  const std::span<const std::byte> rest = own.subspan(distance);
+  return {bytes(rest), rest.size(), bytes(next), std::min(distance, next.size())};
 }
+
+}  // namespace
 
 AttendTile::AttendTile(const AttendPlan& plan, size_t kv_head, size_t first_token, size_t tokens)
     : plan_(plan),
@@ -56,35 +62,36 @@ AttendTile::AttendTile(const AttendPlan& plan, size_t kv_head, size_t first_toke
       digit_stride_(kernels::PaddedDim(plan.head_dim)),
       queries_(plan.queries.data() +
                (kv_head * plan.query_tokens + first_token) * plan.group * plan.head_dim) {
-  const size_t parts = plan.parts->keys.parts.size();
-  offsets_.assign(rows_, 0.0f);
-  MakeBuffers(parts);
-  factors_.resize(parts * rows_);
-  framed_.resize(rows_ * plan.head_dim);
-  scratch_.resize(2 * plan.head_dim);
-  ranges_.resize(rows_);
-  no_offsets_.assign(rows_, 0.0f);
-  keep_.resize(rows_);
-  gain_.resize(rows_);
+  buffers_ = AlignedBytes(LayOut(nullptr));
+  LayOut(buffers_.data());
 }
 
-void AttendTile::MakeBuffers(size_t key_parts) {
+// Points into `buffer` unless it is null; its size.
+size_t AttendTile::LayOut(std::byte* buffer) {
+  const size_t parts = plan_.parts->keys.parts.size();
   const bool two = plan_.options->digits == 2;
-  const size_t scores = rows_ * kPageTokens * sizeof(float);
-  const size_t digits = RoundUp(key_parts * rows_ * digit_stride_, 64);
-  const size_t weights = rows_ * kPageTokens;
-  buffers_ = AlignedBytes((key_parts > 1 ? 2 : 1) * scores + (two ? 2 : 1) * (digits + weights));
-  std::byte* next = buffers_.data();
-  const auto take = [&]<class T>(T*& buffer, size_t bytes, bool wanted) {
-    buffer = wanted ? reinterpret_cast<T*>(next) : nullptr;
-    if (wanted) next += bytes;
+  const size_t scores = rows_ * kPageTokens;
+  const size_t digits = parts * rows_ * digit_stride_;
+  size_t end = 0;
+  const auto take = [&]<class T>(T*& first, size_t count) {
+    first = buffer == nullptr || count == 0 ? nullptr : reinterpret_cast<T*>(buffer + end);
+    end = RoundUp(end + count * sizeof(T), 64);
   };
-  take(scores_, scores, true);
-  take(part_scores_, scores, key_parts > 1);
-  take(high_, digits, true);
-  take(low_, digits, two);
-  take(weight_high_, weights, true);
-  take(weight_low_, weights, two);
+  take(scores_, scores);
+  take(part_scores_, parts > 1 ? scores : 0);
+  take(high_, digits);
+  take(low_, two ? digits : 0);
+  take(weight_high_, scores);
+  take(weight_low_, two ? scores : 0);
+  take(framed_, rows_ * plan_.head_dim);
+  take(scratch_, 2 * plan_.head_dim);
+  take(factors_, parts * rows_);
+  take(offsets_, rows_);
+  take(no_offsets_, rows_);
+  take(ranges_, rows_);
+  take(keep_, rows_);
+  take(gain_, rows_);
+  return end;
 }
 
 bool AttendTile::SeesAny(const AttendBlock& block) const {
@@ -94,12 +101,12 @@ bool AttendTile::SeesAny(const AttendBlock& block) const {
   return false;
 }
 
-void AttendTile::Attend(const AttendSpan& span, PartialSums& partial) {
-  partial.Reset(rows_, plan_.head_dim);
+void AttendTile::Attend(const AttendSpan& span, const PartialSums& partial) {
+  partial.Reset();
   for (size_t b = span.first; b < span.last; ++b) {
     const AttendBlock& block = plan_.blocks[b];
     if (!SeesAny(block)) continue;
-    Score(block, ValuesOf(block));
+    Score(block, Behind(Keys(&block), Values(block)));
     SoftmaxBlock(block, partial);
   }
 }
@@ -111,7 +118,7 @@ void AttendTile::Logits(const MatrixView<float>& logits) {
     std::fill_n(row, logits.cols, kNothing);
   }
   for (const AttendBlock& block : plan_.blocks) {
-    Score(block, KeysBehind(block));
+    Score(block, Behind(Keys(&block), Keys(&block + 1)));
     for (size_t r = 0; r < rows_; ++r) {
       const AttendPlan::Range range = plan_.Visible(block, QueryToken(r));
       if (range.empty()) continue;
@@ -146,18 +153,18 @@ kernels::FramePlan AttendTile::FrameOf(const KvPage& page) const {
 void AttendTile::FrameQuery(const kernels::FramePlan& frame, size_t r) {
   const size_t dim = plan_.head_dim;
   const KvView& view = *plan_.view;
-  float* framed = framed_.data() + r * dim;
+  float* framed = framed_ + r * dim;
   offsets_[r] = plan_.kernels->attention->frame_query(frame, queries_ + r * dim, framed);
   const auto matrix = view.key_map == nullptr ? std::span<const float>()
                                               : view.key_map->inverse_transpose(kv_head_);
   if (!matrix.empty()) {
-    std::copy_n(framed, dim, scratch_.data());
+    std::copy_n(framed, dim, scratch_);
     plan_.kernels->attention->score_exact({matrix.data(), kernels::ExactType::kF32, dim, dim}, dim,
-                                          {scratch_.data(), dim}, 1, {framed, dim});
+                                          {scratch_, dim}, 1, {framed, dim});
   }
   if (view.key_channels == nullptr) return;
   const uint16_t* channels = view.key_channels + kv_head_ * dim;
-  std::copy_n(framed, dim, scratch_.data());
+  std::copy_n(framed, dim, scratch_);
   for (size_t j = 0; j < dim; ++j) framed[j] = scratch_[channels[j]];
 }
 
@@ -175,7 +182,7 @@ void AttendTile::PrepareQueries(const KvPage& page) {
       const size_t at = r * kernels::PaddedDim(parts[0].dim);
       const auto factor = PrepareFramedQuery(
           parts[0], kv_head_, frame, queries_ + r * plan_.head_dim,
-          {high_ + at, low_ == nullptr ? nullptr : low_ + at}, scratch_.data(), offsets_[r]);
+          {high_ + at, low_ == nullptr ? nullptr : low_ + at}, scratch_, offsets_[r]);
       if (factor) {
         factors_[r] = static_cast<float>(*factor);
         continue;
@@ -186,29 +193,27 @@ void AttendTile::PrepareQueries(const KvPage& page) {
       const size_t stride = kernels::PaddedDim(parts[p].dim);
       const size_t at = p * rows_ * digit_stride_ + r * stride;
       const QueryDigitRow digits = {high_ + at, low_ == nullptr ? nullptr : low_ + at};
-      factors_[p * rows_ + r] = static_cast<float>(PreparePartQuery(
-          parts[p], kv_head_, framed_.data() + r * plan_.head_dim, digits, scratch_.data()));
+      factors_[p * rows_ + r] = static_cast<float>(
+          PreparePartQuery(parts[p], kv_head_, framed_ + r * plan_.head_dim, digits, scratch_));
     }
   }
 }
 
-kernels::ReadAhead AttendTile::KeysBehind(const AttendBlock& block) const {
-  const AttendBlock* next = &block + 1;
-  if (next == plan_.blocks.data() + plan_.blocks.size() || next->page == nullptr) return {};
-  return {reinterpret_cast<const uint8_t*>(HeadBytes(*next->page)), plan_.parts->values_offset};
+std::span<const std::byte> AttendTile::Keys(const AttendBlock* block) const {
+  if (block == plan_.blocks.data() + plan_.blocks.size() || block->page == nullptr) return {};
+  return {HeadBytes(*block->page), plan_.parts->values_offset};
 }
 
-kernels::ReadAhead AttendTile::ValuesOf(const AttendBlock& block) const {
+std::span<const std::byte> AttendTile::Values(const AttendBlock& block) const {
   if (block.page == nullptr) return {};
   const size_t offset = plan_.parts->values_offset;
-  return {reinterpret_cast<const uint8_t*>(HeadBytes(*block.page)) + offset,
-          plan_.parts->head_bytes - offset};
+  return {HeadBytes(*block.page) + offset, plan_.parts->head_bytes - offset};
 }
 
 void AttendTile::Score(const AttendBlock& block, const kernels::ReadAhead& ahead) {
   const kernels::QueryRows<float> scores = {scores_, kPageTokens};
   if (block.exact != nullptr) {
-    std::fill(offsets_.begin(), offsets_.end(), 0.0f);
+    std::fill(offsets_, offsets_ + rows_, 0.0f);
     prepared_for_ = nullptr;  // the offsets of a frame are gone
     plan_.kernels->attention->score_exact(RowsOf(block, /*values=*/false, kv_head_, plan_.head_dim),
                                           block.end, {queries_, plan_.head_dim}, rows_, scores);
@@ -219,7 +224,7 @@ void AttendTile::Score(const AttendBlock& block, const kernels::ReadAhead& ahead
   // Unquantized keys lie in their frames as well.
   plan_.kernels->attention->score_exact(
       RowsOf(plan_.parts->keys, HeadBytes(*block.page), plan_.head_dim), block.end,
-      {framed_.data(), plan_.head_dim}, rows_, scores);
+      {framed_, plan_.head_dim}, rows_, scores);
 }
 
 void AttendTile::ScorePage(const AttendBlock& block, const kernels::ReadAhead& ahead) {
@@ -232,8 +237,7 @@ void AttendTile::ScorePage(const AttendBlock& block, const kernels::ReadAhead& a
     const KvPart& part = parts[p];
     const size_t at = p * rows_ * digit_stride_;
     const kernels::QueryDigits digits = {high_ + at, low_ == nullptr ? nullptr : low_ + at,
-                                         kernels::PaddedDim(part.dim), rows_,
-                                         factors_.data() + p * rows_};
+                                         kernels::PaddedDim(part.dim), rows_, factors_ + p * rows_};
     float* scores = p == 0 ? scores_ : part_scores_;
     plan_.kernels->score_keys(
         part.score,
@@ -283,13 +287,13 @@ void AttendTile::BendBlock(const AttendBlock& block) {
   }
 }
 
-void AttendTile::SoftmaxBlock(const AttendBlock& block, PartialSums& partial) {
+void AttendTile::SoftmaxBlock(const AttendBlock& block, const PartialSums& partial) {
   const bool packed_values = block.exact == nullptr && !plan_.parts->values.exact();
   for (size_t r = 0; r < rows_; ++r) ranges_[r] = plan_.Visible(block, QueryToken(r));
   if (plan_.bends_logits) BendBlock(block);
-  const float* offsets = plan_.bends_logits ? no_offsets_.data() : offsets_.data();
-  plan_.kernels->attention->softmax({scores_, kPageTokens}, rows_, ranges_.data(), offsets,
-                                    partial.states.data(), keep_.data());
+  const float* offsets = plan_.bends_logits ? no_offsets_ : offsets_;
+  plan_.kernels->attention->softmax({scores_, kPageTokens}, rows_, ranges_, offsets, partial.states,
+                                    keep_);
   size_t last = 0;  // past the last token with a weight
   for (size_t r = 0; r < rows_; ++r) {
     const size_t end = ranges_[r].empty() ? 0 : ranges_[r].end;
@@ -301,30 +305,31 @@ void AttendTile::SoftmaxBlock(const AttendBlock& block, PartialSums& partial) {
   const kernels::ExactRows rows =
       block.exact != nullptr ? RowsOf(block, /*values=*/true, kv_head_, plan_.head_dim)
                              : RowsOf(plan_.parts->values, HeadBytes(*block.page), plan_.head_dim);
-  plan_.kernels->attention->accumulate_exact(rows, last, {scores_, kPageTokens}, rows_,
-                                             keep_.data(), {partial.sums.data(), plan_.head_dim});
+  plan_.kernels->attention->accumulate_exact(rows, last, {scores_, kPageTokens}, rows_, keep_,
+                                             {partial.sums, plan_.head_dim});
 }
 
-void AttendTile::AccumulatePage(const AttendBlock& block, size_t last, PartialSums& partial) {
+void AttendTile::AccumulatePage(const AttendBlock& block, size_t last, const PartialSums& partial) {
   const std::byte* bytes = HeadBytes(*block.page);
   const size_t blocks = CeilDivide(last, kernels::kValueBlockRows);
   const size_t tokens = blocks * kernels::kValueBlockRows;
+  const kernels::ReadAhead ahead = Behind(Values(block), Keys(&block + 1));
   for (const KvPart& part : plan_.parts->values.parts) {
     plan_.kernels->attention->weight_digits({scores_, kPageTokens}, rows_, ScalesOf(part, bytes),
-                                            tokens, weight_high_, weight_low_, gain_.data());
+                                            tokens, weight_high_, weight_low_, gain_);
     plan_.kernels->attention->accumulate_values(
-        part.score, {BlocksOf(part, bytes), blocks, KeysBehind(block)}, {weight_high_, weight_low_},
-        rows_, keep_.data(), gain_.data(),
-        {partial.sums.data() + part.first_channel, plan_.head_dim});
+        part.score, {BlocksOf(part, bytes), blocks, ahead}, {weight_high_, weight_low_}, rows_,
+        keep_, gain_, {partial.sums + part.first_channel, plan_.head_dim});
   }
 }
 
-void AttendTile::Finish(PartialSums& packed, PartialSums& exact, const HeadsOutput& outputs) {
+void AttendTile::Finish(const PartialSums& packed, const PartialSums& exact,
+                        const HeadsOutput& outputs) {
   const size_t dim = plan_.head_dim;
   const KvSide& values = plan_.parts->values;
   std::vector<float> row(dim);
   for (size_t r = 0; r < rows_; ++r) {
-    float* sums = packed.sums.data() + r * dim;
+    float* sums = packed.sums + r * dim;
     if (!values.exact()) {
       for (const KvPart& part : values.parts)
         UnrotatePartSums(part, kv_head_, sums + part.first_channel, row.data());
@@ -336,7 +341,7 @@ void AttendTile::Finish(PartialSums& packed, PartialSums& exact, const HeadsOutp
       }
     }
     kernels::SoftmaxState& state = packed.states[r];
-    plan_.kernels->attention->merge(state, sums, exact.states[r], exact.sums.data() + r * dim, dim);
+    plan_.kernels->attention->merge(state, sums, exact.states[r], exact.sums + r * dim, dim);
     const bool nothing = state.max == kNothing;
     float* out = outputs.Row(QueryToken(r), QueryHead(r));
     for (size_t j = 0; j < dim; ++j) out[j] = nothing ? 0.0f : sums[j] / state.sum;

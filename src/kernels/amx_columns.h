@@ -54,8 +54,7 @@ Columns Part(const Columns& columns, size_t first, size_t count) {
   const size_t skipped = first * columns.column_bytes;
   part.bytes += skipped;
   part.count = count;
-  part.ahead.bytes += std::min(skipped, part.ahead.count);
-  part.ahead.count -= std::min(skipped, part.ahead.count);
+  part.ahead = columns.ahead.From(skipped);
   return part;
 }
 

@@ -22,23 +22,6 @@ TQ_INLINE bool IsIn(const Columns& columns, const Pass& pass, size_t side, size_
   return pass.column + side < columns.count && pass.chunk + c < columns.chunks;
 }
 
-// Out of the way of the loop below.
-__attribute__((noinline)) void PrefetchLast(const ReadAhead ahead, size_t at, size_t lines) {
-  ahead.Prefetch(at, lines);
-}
-
-TQ_INLINE void PrefetchLines(const ReadAhead& ahead, size_t at, size_t lines) {
-  if (at + kChunkQuads * kLineBytes > ahead.count) {
-    if (at < ahead.count) PrefetchLast(ahead, at, lines);
-    return;
-  }
-  const uint8_t* next = ahead.bytes + at;
-  // A pointer of its own, or g++ shares at + 64·line with what decodes, in registers it lacks.
-  __asm__("" : "+r"(next));
-#pragma GCC unroll 16
-  for (size_t line = 0; line < lines; ++line) __builtin_prefetch(next + line * kLineBytes, 0, 2);
-}
-
 template <int kBits>
 TQ_INLINE void DecodeUnit(const LevelDecoder<kBits>& decoder, const uint8_t* lines, size_t unit,
                           Tile& tile) {
@@ -74,7 +57,7 @@ TQ_INLINE void DecodeChunk(const LevelDecoder<kBits>& decoder, const Columns& co
     const Columns same_columns = columns;
     return DecodePartialChunk(same_decoder, same_columns, at, tile);
   }
-  PrefetchLines(columns.ahead, at, kUnits * Decoder::kUnitLines);
+  columns.ahead.Prefetch(at, kUnits * Decoder::kUnitLines);
 #pragma GCC unroll 16
   for (size_t unit = 0; unit < kUnits; ++unit) DecodeUnit(decoder, columns.bytes + at, unit, tile);
 }
@@ -110,7 +93,7 @@ struct LinesInPlace {
   }
   TQ_INLINE void Prepare(const Pass& pass, size_t side, size_t c) const {
     if (!IsIn(columns, pass, side, c)) return;
-    PrefetchLines(columns.ahead, columns.At(pass.column + side, pass.chunk + c), kTileRows);
+    columns.ahead.Prefetch(columns.At(pass.column + side, pass.chunk + c), kTileRows);
   }
 };
 

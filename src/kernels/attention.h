@@ -13,6 +13,7 @@
 #ifndef TURBOQUANT_SRC_KERNELS_ATTENTION_H_
 #define TURBOQUANT_SRC_KERNELS_ATTENTION_H_
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -22,17 +23,46 @@ namespace turboquant::kernels {
 struct RotationPlan;
 struct ScorePlan;
 
-// What is read after the blocks at hand: kernels prefetch it while they read those. A hint that
-// changes no result.
-struct ReadAhead {
-  const uint8_t* bytes = nullptr;
-  size_t count = 0;
+// What is read some time after the blocks at hand: kernels prefetch it while they read those, as
+// far into it as they are into theirs. Two runs of bytes, `count` in all. A hint that changes no
+// result.
+class ReadAhead {
+ public:
+  ReadAhead() = default;
+  ReadAhead(const uint8_t* first, size_t first_count, const uint8_t* second = nullptr,
+            size_t second_count = 0)
+      : first_(Address(first)),
+        second_(Address(second) - first_count),
+        first_count_(first_count),
+        count_(first_count + second_count) {}
 
-  // `lines` lines, `at` bytes into it.
+  // For `lines` lines, `at` bytes into the blocks at hand. A few lines behind a run may be among
+  // them.
   void Prefetch(size_t at, size_t lines) const {
-    for (size_t line = 0; line < lines && at < count; ++line, at += 64)
-      __builtin_prefetch(bytes + at, 0, 2);  // to the second level
+    if (at >= count_) return;
+    const uintptr_t from = (at < first_count_ ? first_ : second_) + at;
+#pragma GCC unroll 16
+    for (size_t line = 0; line < lines; ++line)  // to the second level
+      __builtin_prefetch(reinterpret_cast<const void*>(from + line * 64), 0, 2);
   }
+
+  // For blocks `bytes` into those at hand.
+  ReadAhead From(size_t bytes) const {
+    ReadAhead rest = *this;
+    rest.first_ += bytes;
+    rest.second_ += bytes;
+    rest.first_count_ -= std::min(bytes, first_count_);
+    rest.count_ -= std::min(bytes, count_);
+    return rest;
+  }
+
+ private:
+  static uintptr_t Address(const uint8_t* bytes) { return reinterpret_cast<uintptr_t>(bytes); }
+
+  uintptr_t first_ = 0;
+  uintptr_t second_ = 0;  // of its byte that would be at 0
+  size_t first_count_ = 0;
+  size_t count_ = 0;
 };
 
 struct BlocksView {

@@ -98,11 +98,12 @@ TQ_INLINE void ScoreBlocks(const LevelDecoder<kBits>& decoder, size_t units, siz
     for (size_t r = 0; r < kRows; ++r) sums[b][r] = _mm512_set1_epi32(start[r]);
   }
   for (size_t unit = 0; unit < units; ++unit) {
+    constexpr size_t kLines = kBlocks * Decoder::kUnitLines;
+    blocks.ahead.Prefetch(block * block_bytes + unit * kLines * kLineBytes, kLines);
     __m512i levels[kBlocks][Decoder::kUnitQuads];
 #pragma GCC unroll 8
     for (size_t b = 0; b < kBlocks; ++b) {
       const size_t at = (block + b) * block_bytes + unit * Decoder::kUnitLines * kLineBytes;
-      blocks.ahead.Prefetch(at, Decoder::kUnitLines);
       decoder(blocks.blocks + at, levels[b]);
     }
 #pragma GCC unroll 8
@@ -111,9 +112,7 @@ TQ_INLINE void ScoreBlocks(const LevelDecoder<kBits>& decoder, size_t units, siz
       for (size_t r = 0; r < kRows; ++r) {
         const __m512i digit = BroadcastQuad(digits[r] + 4 * (unit * Decoder::kUnitQuads + quad));
 #pragma GCC unroll 4
-        for (size_t b = 0; b < kBlocks; ++b) {
-          sums[b][r] = _mm512_dpbusd_epi32(sums[b][r], levels[b][quad], digit);
-        }
+        for (size_t b = 0; b < kBlocks; ++b) AddByteProducts(sums[b][r], levels[b][quad], digit);
       }
     }
   }

@@ -16,9 +16,9 @@ TQ_INLINE __m512 Exp2(__m512 x, __mmask16 mask = 0xFFFF) {
 #pragma GCC unroll 6
   for (int i = 5; i >= 0; --i) p = _mm512_fmadd_ps(p, part, _mm512_set1_ps(kExp2Coefficients[i]));
   const __m512i exponent = _mm512_slli_epi32(_mm512_castps_si512(shifted), 23);
-  const __m512i power = _mm512_add_epi32(_mm512_castps_si512(p), exponent);
   const __mmask16 kept = _mm512_cmp_ps_mask(x, _mm512_set1_ps(kExp2Lowest), _CMP_GE_OQ);
-  return _mm512_castsi512_ps(_mm512_maskz_mov_epi32(static_cast<__mmask16>(kept & mask), power));
+  return _mm512_castsi512_ps(_mm512_maskz_add_epi32(static_cast<__mmask16>(kept & mask),
+                                                    _mm512_castps_si512(p), exponent));
 }
 
 TQ_INLINE float Exp2(float x) { return FirstLane(Exp2(_mm512_set1_ps(x))); }

@@ -9,7 +9,7 @@ namespace {
 // Sums of kGroups groups of 16 dims side by side, so that a broadcast weight serves them all.
 template <int kBits, size_t kQueries, size_t kDigits, size_t kGroups>
 TQ_INLINE void AccumulateGroups(const LevelDecoder<kBits>& decoder, const BlocksView& blocks,
-                                size_t first_byte, size_t block_bytes, const uint8_t* const* digits,
+                                size_t first_byte, size_t block_bytes, const WeightDigits& weights,
                                 const float* keep, const float* gain, size_t dims, float* sums,
                                 size_t stride) {
   using Decoder = LevelDecoder<kBits>;
@@ -23,23 +23,26 @@ TQ_INLINE void AccumulateGroups(const LevelDecoder<kBits>& decoder, const Blocks
   }
   for (size_t block = 0; block < blocks.count; ++block) {
     for (size_t unit = 0; unit < kUnits; ++unit) {
+      constexpr size_t kLines = kGroups * Decoder::kUnitLines;
+      blocks.ahead.Prefetch(first_byte + block * block_bytes + unit * kLines * kLineBytes, kLines);
       __m512i levels[kGroups][Decoder::kUnitQuads];
 #pragma GCC unroll 8
       for (size_t g = 0; g < kGroups; ++g) {
         const size_t at = first_byte + block * block_bytes + g * ValueGroupBytes(kBits) +
                           unit * Decoder::kUnitLines * kLineBytes;
-        blocks.ahead.Prefetch(at, Decoder::kUnitLines);
         decoder(blocks.blocks + at, levels[g]);
       }
 #pragma GCC unroll 8
       for (size_t quad = 0; quad < Decoder::kUnitQuads; ++quad) {
 #pragma GCC unroll 8
         for (size_t r = 0; r < kRows; ++r) {
+          const uint8_t* row =
+              (r < kQueries ? weights.high : weights.low) + r % kQueries * kBlockTokens;
           const size_t at = block * kValueBlockRows + 4 * (unit * Decoder::kUnitQuads + quad);
-          const __m512i digit = BroadcastQuad(reinterpret_cast<const int8_t*>(digits[r] + at));
+          const __m512i digit = BroadcastQuad(reinterpret_cast<const int8_t*>(row + at));
 #pragma GCC unroll 4
           for (size_t g = 0; g < kGroups; ++g)
-            totals[g][r] = _mm512_dpbusd_epi32(totals[g][r], digit, levels[g][quad]);
+            AddByteProducts(totals[g][r], digit, levels[g][quad]);
         }
       }
     }
@@ -65,10 +68,8 @@ void AccumulateQueries(const ScorePlan& plan, const BlocksView& blocks, const We
                        size_t first, const float* keep, const float* gain, float* sums,
                        size_t stride) {
   const LevelDecoder<kBits> decoder(plan, 0);
-  const uint8_t* digits[kQueries * kDigits];
-  for (size_t r = 0; r < kQueries * kDigits; ++r) {
-    digits[r] = (r < kQueries ? weights.high : weights.low) + (first + r % kQueries) * kBlockTokens;
-  }
+  const WeightDigits digits = {weights.high + first * kBlockTokens,
+                               kDigits == 2 ? weights.low + first * kBlockTokens : nullptr};
   const size_t block_bytes = ValueBlockBytes(plan.dim, kBits);
   size_t j = 0;
   for (; j + 16 < plan.dim; j += 32) {
