@@ -1,9 +1,9 @@
 // Decode attention over a cache, ns per (query head × cached token): packed widths, f16 and f32
 // rows by the library's own kernels, and a plain read of the bytes that each must at least touch.
 #include <memory>
-#include <thread>
 
 #include "bench/bench_caches.h"
+#include "src/cli/tbb_parallel_for.h"
 #include "turboquant/kv_cache.h"
 
 namespace turboquant::bench {
@@ -19,19 +19,6 @@ void UseFrames(KvCacheOptions& options) {
   options.known_key_map = std::make_shared<const KeyMap>(*std::move(map));
   options.key_map = KeyMapKind::kDiagonal;
   options.rope = RopeParameters::FromTheta(10000.0, dim);
-}
-
-ParallelFor Threads(size_t threads) {
-  if (threads < 2) return {};
-  return [threads](size_t tasks, const std::function<void(size_t)>& body) {
-    std::atomic<size_t> next = 0;
-    const auto work = [&] {
-      for (size_t task = next++; task < tasks; task = next++) body(task);
-    };
-    std::vector<std::jthread> others;
-    for (size_t t = 1; t < threads; ++t) others.emplace_back(work);
-    work();
-  };
 }
 
 void Report(benchmark::State& state, const Shape& shape, size_t query_tokens, double bytes) {
@@ -59,7 +46,7 @@ void Attend(benchmark::State& state, bool pooled) {
   std::vector<float> outputs(queries.size());
   AttendOptions options;
   options.digits = static_cast<int>(state.range(4));
-  options.parallel_for = Threads(static_cast<size_t>(state.range(5)));
+  options.parallel_for = cli::MakeParallelFor(static_cast<int>(state.range(5))).value();
   for (auto _ : state) {
     auto done = cache.Attend(
         HeadsView::TokenMajor(queries.data(), query_tokens, shape.query_heads, shape.head_dim),
