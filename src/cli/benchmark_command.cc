@@ -33,8 +33,9 @@ Result<RunContext> Context(const BenchmarkOptions& options, std::ostream* progre
   if (run.repeats < 1 || run.repeats > 100000) {
     return Fail(ErrorCode::kInvalidArgument, "repeats must be 1 to 100000, got ", run.repeats);
   }
-  run.threads = options.threads;
-  TQ_TRY(run.parallel_for, MakeParallelFor(options.threads));
+  if (options.threads.empty()) return Fail(ErrorCode::kInvalidArgument, "--threads is empty");
+  run.threads = options.threads.front();
+  TQ_TRY(run.parallel_for, MakeParallelFor(run.threads));
   if (progress != nullptr) {
     run.progress = [progress](std::string_view what) {
       *progress << "\r\033[K" << what << std::flush;
@@ -64,6 +65,53 @@ Result<void> RunSyntheticWorkload(const BenchmarkOptions& options, Backend backe
   return eval::RunSynthetic(synthetic, run, result);
 }
 
+// Of every combination of head counts and dims.
+std::vector<eval::AttentionOptions> AttentionShapes(const BenchmarkOptions& options,
+                                                    Backend backend, BenchmarkChoices choices) {
+  const auto either = [](const std::vector<size_t>& given, size_t usual) {
+    return given.empty() ? std::vector<size_t>{usual} : given;
+  };
+  eval::AttentionOptions attention;
+  attention.tokens = options.tokens;
+  if (attention.tokens.empty() && options.quick) attention.tokens = {512, 2048, 8192};
+  if (attention.tokens.empty()) attention.tokens = {1024, 4096, 16384, 32768};
+  attention.seed = options.seed;
+  attention.backend = backend;
+  attention.caches = std::move(choices.caches);
+  std::vector<eval::AttentionOptions> shapes;
+  for (const size_t head_dim : either(options.head_dims, 128)) {
+    for (const size_t kv_heads : either(options.kv_heads, 8)) {
+      for (const size_t query_heads : either(options.query_heads, 32)) {
+        attention.head_dim = head_dim;
+        attention.kv_heads = kv_heads;
+        attention.query_heads = query_heads;
+        shapes.push_back(attention);
+      }
+    }
+  }
+  return shapes;
+}
+
+Result<void> RunAttentionWorkload(const BenchmarkOptions& options, Backend backend, RunContext run,
+                                  BenchmarkChoices choices, BenchmarkResult& result) {
+  const auto shapes = AttentionShapes(options, backend, std::move(choices));
+  for (const eval::AttentionOptions& shape : shapes) {
+    TQ_CHECK(eval::CheckAttentionOptions(shape));
+  }
+  std::vector<ParallelFor> parallel_for(options.threads.size());
+  for (size_t i = 0; i < parallel_for.size(); ++i) {
+    TQ_TRY(parallel_for[i], MakeParallelFor(options.threads[i]));
+  }
+  for (const eval::AttentionOptions& shape : shapes) {
+    for (size_t i = 0; i < parallel_for.size(); ++i) {
+      run.threads = options.threads[i];
+      run.parallel_for = parallel_for[i];
+      TQ_CHECK(eval::RunAttention(shape, run, result));
+    }
+  }
+  return {};
+}
+
 Result<void> RunWorkload(const BenchmarkOptions& options, Backend backend, const RunContext& run,
                          BenchmarkChoices choices, BenchmarkResult& result) {
   if (options.workload == "trace") {
@@ -83,17 +131,7 @@ Result<void> RunWorkload(const BenchmarkOptions& options, Backend backend, const
     return RunRealModelWorkload(options, backend, run, std::move(choices), result);
   }
   if (options.workload == "attention") {
-    eval::AttentionOptions attention;
-    attention.tokens = options.tokens;
-    if (attention.tokens.empty() && options.quick) attention.tokens = {512, 2048, 8192};
-    if (attention.tokens.empty()) attention.tokens = {1024, 4096, 16384, 32768};
-    attention.query_heads = options.query_heads.value_or(32);
-    attention.kv_heads = options.kv_heads.value_or(8);
-    attention.head_dim = options.head_dim.value_or(128);
-    attention.seed = options.seed;
-    attention.backend = backend;
-    attention.caches = std::move(choices.caches);
-    return eval::RunAttention(attention, run, result);
+    return RunAttentionWorkload(options, backend, run, std::move(choices), result);
   }
   return RunSyntheticWorkload(options, backend, run, std::move(choices), result);
 }

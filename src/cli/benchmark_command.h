@@ -21,7 +21,7 @@ struct BenchmarkOptions {
   std::vector<std::string> policies;
   std::string backend = "auto";
   uint64_t seed = 42;
-  int threads = 1;
+  std::vector<int> threads = {1};  // several: attention only
   std::optional<int> repeats;
   bool quick = false;
   // Methods that keep rows one by one: synthetic and trace.
@@ -48,10 +48,10 @@ struct BenchmarkOptions {
   std::vector<size_t> key_map_tokens;
   std::vector<size_t> sinks;
   std::vector<size_t> windows;
-  // Attention only.
-  std::optional<size_t> query_heads;
-  std::optional<size_t> kv_heads;
-  std::optional<size_t> head_dim;
+  // Attention only: every combination of them.
+  std::vector<size_t> query_heads;
+  std::vector<size_t> kv_heads;
+  std::vector<size_t> head_dims;
   // Real model only.
   RealModelFlags real_model;
   bool supported_real_models = false;  // list them and do nothing else

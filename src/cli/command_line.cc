@@ -34,10 +34,13 @@ void AddFormat(CLI::App& command, std::string& format, bool& json) {
 }
 
 template <class Text>  // std::string, or an optional one
-void AddBackend(CLI::App& command, Text& backend, int& threads) {
+void AddBackend(CLI::App& command, Text& backend) {
   command.add_option("--backend", backend,
                      "auto (default), scalar, avx2, avx512, amx or neon; simd is another name for "
                      "auto; benchmark, synthetic and trace: wgpu, a GPU");
+}
+
+void AddThreads(CLI::App& command, int& threads) {
   command.add_option("--threads", threads, "threads in all")->capture_default_str();
 }
 
@@ -50,7 +53,10 @@ void AddBenchmarkRun(CLI::App& command, BenchmarkOptions& options, bool& json) {
                   "methods: default, no-search, paper; caches: safe, balanced, small, paper, peer")
       ->delimiter(',');
   command.add_option("--seed", options.seed)->capture_default_str();
-  AddBackend(command, options.backend, options.threads);
+  AddBackend(command, options.backend);
+  command.add_option("--threads", options.threads, "threads in all; attention: several numbers")
+      ->delimiter(',')
+      ->capture_default_str();
   command.add_option("--repeats", options.repeats,
                      "runs of each timing; the shortest is reported (real-model: of each prompt; "
                      "default 1)");
@@ -108,9 +114,9 @@ void AddBenchmarkCaches(CLI::App& command, BenchmarkOptions& options) {
        "exact until then");
   list("--sinks", options.sinks, "trace: first tokens kept exact");
   list("--window", options.windows, "trace: newest tokens kept exact");
-  command.add_option("--query-heads", options.query_heads, "attention: default 32");
-  command.add_option("--kv-heads", options.kv_heads, "attention: default 8");
-  command.add_option("--head-dim", options.head_dim, "attention: default 128");
+  list("--query-heads", options.query_heads, "attention: default 32");
+  list("--kv-heads", options.kv_heads, "attention: default 8");
+  list("--head-dim", options.head_dims, "attention: default 128");
 }
 
 void AddModel(CLI::App& command, ModelFlags& flags) {
@@ -191,7 +197,8 @@ void AddGenerate(CLI::App& app, GenerateOptions& options) {
   command.add_option("--top-p", options.top_p, "and from the fewest with this share")
       ->capture_default_str();
   command.add_option("--seed", options.seed, "of draws and rotations")->capture_default_str();
-  AddBackend(command, options.backend, options.threads);
+  AddBackend(command, options.backend);
+  AddThreads(command, options.threads);
 }
 
 void AddEncode(CLI::App& app, EncodeOptions& options) {
@@ -216,7 +223,8 @@ void AddEncode(CLI::App& app, EncodeOptions& options) {
   command.add_option("--codebook", options.codebook,
                      "mse: lloyd-max (default) or uniform (8 bits)");
   command.add_option("--seed", options.seed)->capture_default_str();
-  AddBackend(command, options.backend, options.threads);
+  AddBackend(command, options.backend);
+  AddThreads(command, options.threads);
 }
 
 void AddDecode(CLI::App& app, DecodeOptions& options) {
@@ -225,7 +233,8 @@ void AddDecode(CLI::App& app, DecodeOptions& options) {
   command.add_option("input", options.input, "encoded-row file")->required();
   command.add_option("-o,--output", options.output, "safetensors file to write")->required();
   command.add_option("--tensor", options.tensor, "name of its tensor")->capture_default_str();
-  AddBackend(command, options.backend, options.threads);
+  AddBackend(command, options.backend);
+  AddThreads(command, options.threads);
 }
 
 void AddOthers(CLI::App& app, Arguments& arguments) {

@@ -121,7 +121,7 @@ Result<void> RunRealModelWorkload(const BenchmarkOptions& options, Backend backe
                                   eval::BenchmarkResult& result) {
   TQ_TRY(const eval::RealModelOptions workload,
          WorkloadOptions(options, backend, std::move(choices)));
-  TQ_TRY(const LoadedModel model, LoadModel(options.real_model.model, options.threads));
+  TQ_TRY(const LoadedModel model, LoadModel(options.real_model.model, run.threads));
   return eval::RunRealModel(workload, model.decoder, model.tokenizer, run, result);
 }
 

@@ -20,27 +20,6 @@ namespace {
 
 constexpr size_t kChunk = 512;  // tokens made up; longer contexts repeat them
 
-Result<void> CheckOptions(const AttentionOptions& options) {
-  if (options.tokens.empty() || options.caches.empty()) {
-    return Fail(ErrorCode::kInvalidArgument, "no context lengths or no caches given");
-  }
-  if (options.kv_heads == 0 || options.query_heads == 0 ||
-      options.query_heads % options.kv_heads != 0) {
-    return Fail(ErrorCode::kInvalidArgument, "query_heads must be a multiple of kv_heads, got ",
-                options.query_heads, " and ", options.kv_heads);
-  }
-  constexpr size_t kMostNumbers = size_t{1} << 31;  // 8 GiB of f32 keys, as much of values
-  for (const size_t tokens : options.tokens) {
-    const auto rows = CheckedMultiply(tokens, options.kv_heads);
-    const auto numbers = rows ? CheckedMultiply(*rows, options.head_dim) : rows;
-    if (tokens == 0 || !numbers || *numbers > kMostNumbers) {
-      return Fail(ErrorCode::kInvalidArgument, "a cache of ", tokens, " tokens of ",
-                  options.kv_heads, " heads of ", options.head_dim, " is empty or too large");
-    }
-  }
-  return {};
-}
-
 std::vector<float> NormalNumbers(size_t count, uint64_t seed, uint32_t stream) {
   RandomBits random(seed, {.layer = stream, .stage = 15});  // a stage that nothing else uses
   std::vector<float> numbers(count);
@@ -223,9 +202,30 @@ Result<void> RunLength(size_t tokens, const AttentionOptions& options, const Inp
 
 }  // namespace
 
+Result<void> CheckAttentionOptions(const AttentionOptions& options) {
+  if (options.tokens.empty() || options.caches.empty()) {
+    return Fail(ErrorCode::kInvalidArgument, "no context lengths or no caches given");
+  }
+  if (options.kv_heads == 0 || options.query_heads == 0 ||
+      options.query_heads % options.kv_heads != 0) {
+    return Fail(ErrorCode::kInvalidArgument, "query_heads must be a multiple of kv_heads, got ",
+                options.query_heads, " and ", options.kv_heads);
+  }
+  constexpr size_t kMostNumbers = size_t{1} << 31;  // 8 GiB of f32 keys, as much of values
+  for (const size_t tokens : options.tokens) {
+    const auto rows = CheckedMultiply(tokens, options.kv_heads);
+    const auto numbers = rows ? CheckedMultiply(*rows, options.head_dim) : rows;
+    if (tokens == 0 || !numbers || *numbers > kMostNumbers) {
+      return Fail(ErrorCode::kInvalidArgument, "a cache of ", tokens, " tokens of ",
+                  options.kv_heads, " heads of ", options.head_dim, " is empty or too large");
+    }
+  }
+  return {};
+}
+
 Result<void> RunAttention(const AttentionOptions& options, const RunContext& run,
                           BenchmarkResult& result) {
-  TQ_CHECK(CheckOptions(options));
+  TQ_CHECK(CheckAttentionOptions(options));
   const Inputs inputs = MakeInputs(options);
   for (const size_t tokens : options.tokens) {
     TQ_CHECK(RunLength(tokens, options, inputs, run, result));

@@ -24,10 +24,13 @@ struct AttentionOptions {
   std::vector<CacheSpec> caches;
 };
 
+// kInvalidArgument for empty lists and sizes out of range.
+[[nodiscard]] Result<void> CheckAttentionOptions(const AttentionOptions& options);
+
 // Adds a row for each length and cache: one query token attends to a cache of random tokens, as a
 // decoder's next step does. All tokens are packed, whatever sinks and window the caches have; key
 // maps have arbitrary numbers, and page frames RoPE's rotation, since only the time they take
-// counts. Errors: kInvalidArgument for empty lists and sizes out of range; those of KvCache.
+// counts. Errors: those of CheckAttentionOptions and of KvCache.
 [[nodiscard]] Result<void> RunAttention(const AttentionOptions& options, const RunContext& run,
                                         BenchmarkResult& result);
 

@@ -5,6 +5,7 @@
 #include <set>
 #include <sstream>
 #include <string>
+#include <tuple>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -77,7 +78,7 @@ TEST(BenchmarkCommandTest, TracesFitTheSchemaAndThreadsAreReported) {
   options.max_queries = 4;
   options.repeats = 1;
   options.quick = true;
-  options.threads = 2;
+  options.threads = {2};
   options.format = "json";
   const auto json = Measure(options);
   EXPECT_THAT(Schema().Validate(json), IsEmpty());
@@ -149,10 +150,10 @@ TEST(BenchmarkCommandTest, AttentionTakesListsAndThreads) {
   options.key_bits = {2, 8};
   options.value_bits = {3};
   options.key_maps = {"none", "diagonal"};
-  options.query_heads = 4;
-  options.kv_heads = 2;
-  options.head_dim = 32;
-  options.threads = 2;
+  options.query_heads = {4, 6};
+  options.kv_heads = {2};
+  options.head_dims = {32, 40};
+  options.threads = {1, 2};
   options.repeats = 1;
   options.format = "json";
   const TemporaryFolder folder;
@@ -160,19 +161,45 @@ TEST(BenchmarkCommandTest, AttentionTakesListsAndThreads) {
   const auto json = Measure(options);
   EXPECT_THAT(Schema().Validate(json), IsEmpty());
   EXPECT_EQ(json["workload"], "attention");
-  ASSERT_EQ(RowsOfKind(json, "attention"), 8u);
+  ASSERT_EQ(RowsOfKind(json, "attention"), 8u * 8u);
+  std::set<std::tuple<int, int, int>> shapes;
   for (const auto& row : json["rows"]) {
+    shapes.emplace(row["query_heads"], row["head_dim"], row["threads"]);
     EXPECT_EQ(row["workload"], "attention");
-    EXPECT_EQ(row["threads"], 2);
     EXPECT_EQ(row["value_bits"], 3);
     EXPECT_EQ(row["page_frames"], row["key_map"] == "diagonal");
     EXPECT_EQ(row["target"], json["machine"]["best_target"]);
     EXPECT_LT(row["max_error"], 0.005);
   }
+  EXPECT_EQ(shapes.size(), 8u);
   EXPECT_EQ(json["rows"][7]["tokens"], 320);
   EXPECT_EQ(json["rows"][7]["key_bits"], 8);
   EXPECT_THAT(test::ReadWholeFile(options.report),
               HasSubstr("Time against the length of the context"));
+}
+
+TEST(BenchmarkCommandTest, ListsThatDoNotFitAreRefusedBeforeAnythingRuns) {
+  const auto message = [](auto change) {
+    BenchmarkOptions options;
+    options.workload = "attention";
+    options.tokens = {64};
+    change(options);
+    std::ostringstream out, progress;
+    const auto ran = RunBenchmark(options, out, &progress);
+    EXPECT_FALSE(ran.has_value());
+    EXPECT_EQ(progress.str().find("tokens,"), std::string::npos);
+    return ran ? std::string() : ran.error().message;
+  };
+  EXPECT_THAT(message([](BenchmarkOptions& o) { o.query_heads = {16, 12}; }),
+              HasSubstr("query_heads must be a multiple of kv_heads, got 12 and 8"));
+  EXPECT_THAT(message([](BenchmarkOptions& o) { o.threads = {1, 0}; }),
+              HasSubstr("threads must be 1 to 1024, got 0"));
+  EXPECT_THAT(message([](BenchmarkOptions& o) { o.threads = {}; }), HasSubstr("--threads"));
+  EXPECT_THAT(message([](BenchmarkOptions& o) {
+                o.workload = "synthetic";
+                o.threads = {1, 2};
+              }),
+              HasSubstr("--threads with several numbers is for --workload attention"));
 }
 
 TEST(BenchmarkCommandTest, TheScalarBackendIsNamedAsTarget) {
