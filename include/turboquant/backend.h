@@ -14,7 +14,7 @@ enum class Backend {
   kScalar,  // plain loops: the definition that all others equal bit for bit
   kAvx2,
   kAvx512,  // AVX-512 with VNNI and VBMI (Ice Lake, Zen 4 and later)
-  kAmx,     // kAvx512 plus tile matrix products; kAuto does not choose it yet
+  kAmx,     // kAvx512 plus products of tiles (Sapphire Rapids and later)
   kNeon,
 };
 
