@@ -10,3 +10,15 @@ function(turboquant_precompile target)
   # With it, and CCACHE_SLOPPINESS as scripts/test sets it, ccache keeps what was compiled.
   target_compile_options(${target} PRIVATE -fpch-preprocess)
 endfunction()
+
+# The same headers for all targets with one `kind` of options: precompiled by the first, used by
+# those after it.
+function(turboquant_precompile_as kind target)
+  get_property(first GLOBAL PROPERTY turboquant_headers_${kind})
+  if(first)
+    turboquant_precompile(${target} REUSE_FROM ${first})
+  else()
+    set_property(GLOBAL PROPERTY turboquant_headers_${kind} ${target})
+    turboquant_precompile(${target} PRIVATE ${ARGN})
+  endif()
+endfunction()

@@ -253,20 +253,28 @@ TEST_P(AttentionKernelsTest, AccumulateValuesEqualsReference) {
   }
 }
 
+// The first `count` of them, in memory that ends there: nothing may be read behind it.
+template <class T>
+std::vector<T> First(const std::vector<T>& all, size_t count) {
+  return {all.begin(), all.begin() + static_cast<std::ptrdiff_t>(count)};
+}
+
 TEST_P(AttentionKernelsTest, ExactRowsEqualReference) {
   for (const size_t dim : kDims) {
-    for (const ExactType type : {ExactType::kF16, ExactType::kF32}) {
-      for (const size_t count : {1, 3, 63, 64, 65, 130, 256}) {
-        for (const size_t queries : {1, 3, 4, 6, 9}) {
-          const size_t stride = dim + 5;
-          // The last row ends where the array ends: nothing may be read behind it.
-          const size_t held = (count - 1) * stride + dim;
-          const std::vector<float> singles = Normal(held, 8);
-          const std::vector<uint16_t> halves = ToF16(singles);
+    const size_t stride = dim + 5;
+    const std::vector<float> all_rows = Normal(256 * stride, 8);
+    const std::vector<float> all_queries = Normal(9 * stride, 9);
+    for (const size_t count : {1, 3, 63, 64, 65, 130, 256}) {
+      const std::vector<float> singles = First(all_rows, (count - 1) * stride + dim);
+      const std::vector<uint16_t> halves = ToF16(singles);
+      for (const size_t queries : {1, 3, 4, 6, 9}) {
+        const std::vector<float> query = First(all_queries, (queries - 1) * stride + dim);
+        const std::vector<float> keep = Normal(queries, 1);
+        const std::vector<float> earlier = Normal(queries * stride, 2);
+        for (const ExactType type : {ExactType::kF16, ExactType::kF32}) {
           const void* rows = type == ExactType::kF32 ? static_cast<const void*>(singles.data())
                                                      : static_cast<const void*>(halves.data());
           const ExactRows exact = {rows, type, stride, dim};
-          const std::vector<float> query = Normal((queries - 1) * stride + dim, 9);
           std::vector<float> scores(queries * 256, 0.5f), expected = scores;
           kernels().score_exact(exact, count, {query.data(), stride}, queries,
                                 {scores.data(), 256});
@@ -274,8 +282,7 @@ TEST_P(AttentionKernelsTest, ExactRowsEqualReference) {
                                   {expected.data(), 256});
           ExpectSameBits(scores, expected, "scores, dim " + std::to_string(dim));
 
-          const std::vector<float> keep = Normal(queries, 1);
-          std::vector<float> sums = Normal(queries * stride, 2), expected_sums = sums;
+          std::vector<float> sums = earlier, expected_sums = earlier;
           kernels().accumulate_exact(exact, count, {scores.data(), 256}, queries, keep.data(),
                                      {sums.data(), stride});
           reference().accumulate_exact(exact, count, {scores.data(), 256}, queries, keep.data(),
