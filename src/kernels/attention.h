@@ -42,8 +42,11 @@ class ReadAhead {
     if (at >= count_) return;
     const uintptr_t from = (at < first_count_ ? first_ : second_) + at;
 #pragma GCC unroll 16
-    for (size_t line = 0; line < lines; ++line)  // to the second level
-      __builtin_prefetch(reinterpret_cast<const void*>(from + line * 64), 0, 2);
+    for (size_t line = 0; line < lines; ++line) {
+      // A number, because no pointer may be made to what lies behind the end.
+      // NOLINTNEXTLINE(performance-no-int-to-ptr)
+      __builtin_prefetch(reinterpret_cast<const void*>(from + line * 64), 0, 2);  // second level
+    }
   }
 
   // For blocks `bytes` into those at hand.
