@@ -101,7 +101,7 @@ KvCache Filled(size_t tokens) {
   KvCacheOptions options;
   options.format = {.head_dim = kDim, .kv_heads = kHeads};
   options.format.keys = {.bits = 3, .outlier_channels = 10};
-  options.max_tokens = 4000;
+  options.max_tokens = 10'000;
   options.rope = RopeParameters::FromTheta(1e4, kDim);
   options.known_key_map = test::RandomKeyMap(KeyMapKind::kDiagonal, kHeads, kDim);
   KvCache cache = MakeCache(options);
@@ -136,6 +136,18 @@ TEST(AttendEqualityTest, HowManyQueriesACallBringsMakesNoDifference) {
   const Attended last(longer.view(), all.view().Slice(kMost - 1, 1),
                       {.parallel_for = Shuffled(2, 2)});
   EXPECT_TRUE(std::ranges::equal(last.outputs, std::span(prefill.outputs).last(kRow)));
+}
+
+// Sums of several spans, whoever has made them and in whatever order.
+TEST(AttendEqualityTest, SpansAreMergedInTheirOrder) {
+  const KvCache cache = Filled(9000);
+  const Queries queries(1, kQueryHeads, kDim, 3.0);
+  const Attended expected(cache.view(), queries.view());
+  for (const unsigned threads : {1u, 2u, 5u}) {
+    const Attended shared(cache.view(), queries.view(),
+                          {.parallel_for = Shuffled(threads, threads)});
+    EXPECT_TRUE(shared == expected) << threads << " threads";
+  }
 }
 
 template <class T>
