@@ -190,7 +190,7 @@ Result<void> ReadQueries(const HeadsView& queries, AttendPlan& plan) {
       const size_t token = r / plan.group;
       const size_t head = kv_head * plan.group + r % plan.group;
       ReadRow(queries.Head(head), token, row);
-      const double norm = std::sqrt(plan.kernels->norm_squared(row, dim));
+      const double norm = std::sqrt(kernels::NormSquared(*plan.kernels, row, dim));
       TQ_CHECK(CheckNorm(row, dim, norm, token, head, plan));
       for (size_t j = 0; j < dim; ++j) row[j] *= plan.unit;
     }

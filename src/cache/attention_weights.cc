@@ -18,7 +18,7 @@ constexpr size_t kBlock = 32;    // queries at a time: their rows stay in the se
 constexpr size_t kPadding = 16;  // of a row of scores, for the softmax kernel
 
 float SumOfSquares(std::span<const float> row) {
-  return static_cast<float>(FastestKernels().norm_squared(row.data(), row.size()));
+  return static_cast<float>(kernels::NormSquared(FastestKernels(), row.data(), row.size()));
 }
 
 // row[0, count) become the softmax of factor · row; row has room for padding. False if that

@@ -1,5 +1,6 @@
 #include "src/cache/check_heads.h"
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 #include <vector>
@@ -13,6 +14,8 @@
 
 namespace turboquant {
 namespace {
+
+constexpr size_t kCheckRows = 16;  // whose norms are summed together
 
 Result<void> CheckStrides(std::string_view name, size_t tokens, size_t heads, size_t dim,
                           size_t token_stride, size_t head_stride) {
@@ -79,21 +82,34 @@ Result<void> CheckOutput(std::string_view name, const HeadsOutput& rows, size_t 
 Result<void> CheckNumbers(std::string_view name, const HeadsView& rows, const RowLimits& limits,
                           const kernels::KernelTable& table, const ParallelFor& parallel_for,
                           double* norms_squared) {
+  // One token of all heads in one go, several of a head.
+  const bool all_heads = rows.tokens == 1 && rows.type == RowType::kF32;
+  const size_t task_rows = all_heads ? rows.heads : rows.tokens;
   FirstFailure failure;
-  RunTasks(parallel_for, rows.heads, [&](size_t head) {
-    const RowsView head_rows = rows.Head(head);
+  RunTasks(parallel_for, all_heads ? 1 : rows.heads, [&](size_t task) {
     std::vector<float> converted(rows.type == RowType::kF32 ? 0 : rows.dim);
-    for (size_t t = 0; t < rows.tokens; ++t) {
-      const float* row = converted.data();
+    const RowsView head_rows = rows.Head(task);
+    double norms[kCheckRows];
+    for (size_t first = 0, count = 0; first < task_rows; first += count) {
+      kernels::QueryRows<const float> floats = {converted.data(), rows.dim};
       if (rows.type == RowType::kF32) {
-        row = static_cast<const float*>(head_rows.data()) + t * head_rows.stride();
+        count = std::min(kCheckRows, task_rows - first);
+        const size_t stride = all_heads ? rows.head_stride : head_rows.stride();
+        floats = {static_cast<const float*>(head_rows.data()) + first * stride, stride};
       } else {
-        ReadRow(head_rows, t, converted.data());
+        count = 1;
+        ReadRow(head_rows, first, converted.data());
       }
-      const double norm2 = table.norm_squared(row, rows.dim);
-      if (norms_squared != nullptr) norms_squared[head * rows.tokens + t] = norm2;
-      if (auto checked = CheckRow(name, t, head, row, rows.dim, limits, norm2); !checked) {
-        return failure.Report(head, std::move(checked).error());
+      table.norms_squared(floats, count, rows.dim, norms);
+      if (norms_squared != nullptr) {
+        std::copy_n(norms, count, norms_squared + task * rows.tokens + first);
+      }
+      for (size_t r = 0; r < count; ++r) {
+        const size_t token = all_heads ? 0 : first + r;
+        const size_t head = all_heads ? first + r : task;
+        auto checked = CheckRow(name, token, head, floats.data + r * floats.stride, rows.dim,
+                                limits, norms[r]);
+        if (!checked) return failure.Report(task, std::move(checked).error());
       }
     }
   });

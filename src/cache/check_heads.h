@@ -28,7 +28,7 @@ struct RowLimits {
   bool f16 = false;  // elements must fit an f16
 };
 
-// Every element is finite and within the limits. What the table's norm_squared says of the rows
+// Every element is finite and within the limits. What the table's norms_squared says of the rows
 // goes to norms_squared[heads × tokens], if that is not null. Errors, naming name[token][head]:
 // kNonFinite, kInvalidArgument.
 [[nodiscard]] Result<void> CheckNumbers(std::string_view name, const HeadsView& rows,

@@ -176,7 +176,7 @@ double PreparePartQuery(const KvPart& part, size_t head, const float* query,
   };
   if (const double factor = prepare(0); IsUsual(factor)) return factor;
   std::copy_n(query + part.first_channel, part.dim, scratch);
-  const double norm = std::sqrt(core.kernels().norm_squared(scratch, part.dim));
+  const double norm = std::sqrt(kernels::NormSquared(core.kernels(), scratch, part.dim));
   return prepare(norm == 0.0 ? 0 : PrescaleExponent(norm));
 }
 

@@ -104,8 +104,11 @@ bool PackedTogether(const PackFormat& format, bool values, const PendingTokens& 
     for (size_t head = 0; head < heads; ++head) {
       float* row = framed.data() + head * dim;
       ReadFramed(format, values, head, pending, span.pages[0], token, 1, row);
-      rows[head] = {row, parts.kernels->norm_squared(row, dim)};
     }
+    std::vector<double> norms(heads);
+    parts.kernels->norms_squared({framed.data(), dim}, heads, dim, norms.data());
+    for (size_t head = 0; head < heads; ++head)
+      rows[head] = {framed.data() + head * dim, norms[head]};
   }
   return EncodeToken(parts, values, rows, span.Begin(0), span.pages[0].bytes()).has_value();
 }

@@ -87,7 +87,7 @@ void EncodeRows(const EncodeRow* rows, size_t count, RowSums* sums) {
 
 constexpr KernelTable kTable = {
     .backend = Backend::kAvx512,
-    .norm_squared = NormSquared,
+    .norms_squared = NormsSquared,
     .rotate = Rotate,
     .rotate_inverse = RotateInverse,
     .encode_rows = EncodeRows,

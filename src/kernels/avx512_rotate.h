@@ -1,4 +1,4 @@
-// norm_squared and the rotations on AVX-512. Private to avx512.cc, which brings the
+// norms_squared and the rotations on AVX-512. Private to avx512.cc, which brings the
 // instructions and their target, and everything else this file names.
 #ifndef TURBOQUANT_SRC_KERNELS_AVX512_ROTATE_H_
 #define TURBOQUANT_SRC_KERNELS_AVX512_ROTATE_H_
@@ -8,32 +8,67 @@
 namespace turboquant::kernels {
 namespace {
 
-// In vectors of four doubles: on Zen 4 conversions to eight take longer than two to four.
-double NormSquared(const float* row, size_t dim) {
-  __m256d sums[4];
+// Blocks of 128 bits: of both 0 + 1 and 2 + 3, the second's behind the first's.
+TQ_INLINE __m512d AddBlockPairs(__m512d a, __m512d b) {
+  const __m512 x = _mm512_castpd_ps(a);
+  const __m512 y = _mm512_castpd_ps(b);
+  return _mm512_add_pd(_mm512_castps_pd(_mm512_shuffle_f32x4(x, y, 0x88)),
+                       _mm512_castps_pd(_mm512_shuffle_f32x4(x, y, 0xDD)));
+}
+
+// Side by side, so that one row's additions fill the waits of another's, and all rows' lanes are
+// added up together.
+template <size_t kRows>
+TQ_INLINE void NormsSquaredOf(const float* row, size_t stride, size_t dim, double* norms_squared) {
+  __m512d low[kRows];  // accumulators 0 to 7
+  __m512d high[kRows];
 #pragma GCC unroll 4
-  for (__m256d& sum : sums) sum = _mm256_setzero_pd();
-  const auto add = [&](const float* x) {
-#pragma GCC unroll 4
-    for (size_t k = 0; k < 4; ++k) {
-      const __m256d a = _mm256_cvtps_pd(_mm_loadu_ps(x + 4 * k));
-      sums[k] = _mm256_fmadd_pd(a, a, sums[k]);  // a² is exact, so fused or not is the same
-    }
+  for (size_t r = 0; r < kRows; ++r) low[r] = high[r] = _mm512_setzero_pd();
+  const auto add = [](__m256 eight, __m512d& sums) {
+    const __m512d x = _mm512_cvtps_pd(eight);
+    sums = _mm512_fmadd_pd(x, x, sums);  // x² is exact, so fused or not is the same
   };
   size_t j = 0;
-  for (; j + 16 <= dim; j += 16) add(row + j);
-  if (j < dim) {
-    float tail[16] = {};
-    std::copy(row + j, row + dim, tail);
-    add(tail);
+  for (; j + 16 <= dim; j += 16) {
+#pragma GCC unroll 4
+    for (size_t r = 0; r < kRows; ++r) {
+      add(_mm256_loadu_ps(row + r * stride + j), low[r]);
+      add(_mm256_loadu_ps(row + r * stride + j + 8), high[r]);
+    }
   }
-  // a0+a1, a4+a5, a2+a3, a6+a7; then halves.
-  const auto fours = [](__m256d low, __m256d high) {
-    const __m256d pairs = _mm256_hadd_pd(low, high);
-    return _mm_add_pd(_mm256_castpd256_pd128(pairs), _mm256_extractf128_pd(pairs, 1));
-  };
-  const __m128d eights = _mm_hadd_pd(fours(sums[0], sums[1]), fours(sums[2], sums[3]));
-  return _mm_cvtsd_f64(_mm_add_sd(eights, _mm_unpackhi_pd(eights, eights)));
+  if (j < dim) {
+    const __mmask16 lanes = FloatsBelow(dim - j);
+#pragma GCC unroll 4
+    for (size_t r = 0; r < kRows; ++r) {
+      const __m512 x = _mm512_maskz_loadu_ps(lanes, row + r * stride + j);
+      add(_mm512_castps512_ps256(x), low[r]);
+      add(_mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(x), 1)), high[r]);
+    }
+  }
+  // 0 + 1, 8 + 9, 2 + 3, 10 + 11, ...; then pairs of those of either half; then the halves.
+  __m512d pairs[4];
+#pragma GCC unroll 4
+  for (size_t r = 0; r < 4; ++r) {
+    const size_t from = r % kRows;
+    pairs[r] = _mm512_add_pd(_mm512_unpacklo_pd(low[from], high[from]),
+                             _mm512_unpackhi_pd(low[from], high[from]));
+  }
+  const __m512d halves =
+      AddBlockPairs(AddBlockPairs(pairs[0], pairs[1]), AddBlockPairs(pairs[2], pairs[3]));
+  alignas(64) double sums[8];
+  _mm512_store_pd(sums, _mm512_add_pd(halves, _mm512_unpackhi_pd(halves, halves)));
+  for (size_t r = 0; r < kRows; ++r) norms_squared[r] = sums[2 * r];
+}
+
+void NormsSquared(const QueryRows<const float>& rows, size_t count, size_t dim,
+                  double* norms_squared) {
+  size_t r = 0;
+  for (; r + 4 <= count; r += 4) {
+    NormsSquaredOf<4>(rows.data + r * rows.stride, rows.stride, dim, norms_squared + r);
+  }
+  for (; r < count; ++r) {
+    NormsSquaredOf<1>(rows.data + r * rows.stride, rows.stride, dim, norms_squared + r);
+  }
 }
 
 // Flips signs (masks may be null), then all strides inside each group of kGroup vectors.

@@ -152,6 +152,30 @@ TQ_INLINE void CodesOf(const EncodePlan& plan, const Words<kVectors>& grid,
   }
 }
 
+// Codes without a search, and their sums.
+template <size_t kVectors>
+TQ_INLINE LaneSums NearestCodes(const EncodePlan& plan, const Words<kVectors>& grid,
+                                Words<kVectors>& codes) {
+  const __m512i base = _mm512_loadu_si512(plan.signed_cells);
+  const __m512i thresholds = _mm512_loadu_si512(plan.signed_cells + kCells);
+  const __m512i levels = _mm512_loadu_si512(plan.levels);
+  LaneSums sums = {_mm512_setzero_si512(), _mm512_setzero_si512()};
+#pragma GCC unroll 8
+  for (size_t i = 0; i < kPairsOf<kVectors>; ++i) {
+    const __m512i twice = _mm512_adds_epi16(grid[i], grid[i]);
+    const __m512i cell = _mm512_srli_epi16(twice, kSignedCellShift);
+    const __m512i low = _mm512_permutexvar_epi16(cell, base);
+    const __mmask32 above =
+        _mm512_cmpgt_epi16_mask(twice, _mm512_permutexvar_epi16(cell, thresholds));
+    const __m512i code = _mm512_mask_add_epi16(low, above, low, _mm512_set1_epi16(1));
+    const __m512i level = Inside<kVectors>(i, _mm512_permutexvar_epi16(code, levels));
+    sums.grid_level = _mm512_dpwssd_epi32(sums.grid_level, grid[i], level);
+    sums.level_level = _mm512_dpwssd_epi32(sums.level_level, level, level);
+    codes[i] = Inside<kVectors>(i, code);
+  }
+  return sums;
+}
+
 // Sums of the lanes of two pairs of vectors, in this order.
 TQ_INLINE __m128i SumsOf4(const LaneSums& a, const LaneSums& b) {
   const __m512i fours = AddUnpacked64(AddUnpacked32(a.grid_level, a.level_level),
@@ -185,12 +209,13 @@ void EncodeTogether(const EncodeRow* rows, RowSums* sums) {
 #pragma GCC unroll 2
   for (size_t r = 0; r < kRows; ++r) {
     const EncodePlan& plan = *rows[r].plan;
-    const __m512i levels = PositiveLevels(plan);
-    const CellRow<kVectors> cells(grid[r]);
-    const int best = kSearch ? BestCandidate(plan, cells, levels, sums[r]) : 0;
-    const Indices<kVectors> indices(cells, LoadCells(plan, best));
-    if constexpr (!kSearch) lanes[r] = SumCandidate(cells, indices, levels);
-    CodesOf(plan, grid[r], indices, codes[r]);
+    if constexpr (kSearch) {
+      const CellRow<kVectors> cells(grid[r]);
+      const int best = BestCandidate(plan, cells, PositiveLevels(plan), sums[r]);
+      CodesOf(plan, grid[r], Indices<kVectors>(cells, LoadCells(plan, best)), codes[r]);
+    } else {
+      lanes[r] = NearestCodes<kVectors>(plan, grid[r], codes[r]);
+    }
   }
   if constexpr (!kSearch) {
     alignas(16) int32_t four[4];
@@ -262,20 +287,24 @@ void EncodeWideRows(const EncodeRow* rows, size_t count, RowSums* sums) {
   });
 }
 
+// Whether the codes of short rows are found in registers, by a look-up of their cells.
+bool FewCells(const EncodePlan& plan) {
+  return (plan.candidates == 1 ? plan.signed_cells : plan.cells) != nullptr;
+}
+
 // Whether rows of one call of EncodedShortRows may follow each other.
 bool AlikeAndNotZero(const EncodeRow& a, const EncodeRow& b) {
   if (b.gain == 0.0f || a.into.values != b.into.values) return false;
   return a.plan == b.plan ||
          (a.plan->rotation.dim == b.plan->rotation.dim &&
           a.plan->rotation.rounds == b.plan->rotation.rounds && a.plan->bits == b.plan->bits &&
-          a.plan->candidates == b.plan->candidates &&
-          (a.plan->cells == nullptr) == (b.plan->cells == nullptr));
+          a.plan->candidates == b.plan->candidates && FewCells(*a.plan) == FewCells(*b.plan));
 }
 
 // False where rows of this kind take the general way.
 bool EncodedShortRows(const EncodeRow* rows, size_t count, RowSums* sums) {
   const EncodePlan& plan = *rows[0].plan;
-  if (plan.bits <= 4 && plan.cells == nullptr) return false;
+  if (plan.bits <= 4 && !FewCells(plan)) return false;
   if (plan.candidates != 1 && plan.candidates != kCandidates) return false;
   const auto encode = [&]<size_t kVectors>() {
     WithBits(plan.bits, [&]<int kBits>() {

@@ -71,6 +71,11 @@ struct EncodePlan {
   // one threshold each, c = min(|z|, 2^14 - 1) >> 9: the level index of the cell's lower end;
   // cells[k * 64 + 32 + c]: the threshold in it, 32767 where there is none. Else null.
   const int16_t* cells;
+  // signed_cells[c] for up to 16 codes of int8 levels without a search, whose thresholds are within
+  // 4 sigma and at most one to a cell of 1024 grid steps, c = bits 11 to 15 of y = 2z saturated to
+  // int16: the code of the cell's lower end; signed_cells[32 + c]: twice the threshold in it, 32767
+  // where there is none. Else null.
+  const int16_t* signed_cells;
   // grid_codes[z + 2^15], 2^16 of them: the code of grid value z, not pre-scaled. Null where
   // NeedsGridCodes or MakeGridCodes is false.
   const uint8_t* grid_codes;
@@ -90,6 +95,11 @@ inline constexpr int kCellShift = 9;
 
 // Fills cells (candidates × 64) from plan.thresholds; false where some cell has two thresholds.
 bool MakeCells(const EncodePlan& plan, int16_t* cells);
+
+inline constexpr int kSignedCellShift = 11;
+
+// Fills signed_cells (64) from plan.thresholds; false where that is not possible.
+bool MakeSignedCells(const EncodePlan& plan, int16_t* cells);
 
 // Whether a backend finds this plan's codes by grid_codes (table_codes-inl.h).
 inline bool NeedsGridCodes(const EncodePlan& plan, Backend backend) {
@@ -186,10 +196,11 @@ struct DenseMatrix {
 struct KernelTable {
   Backend backend;
 
-  // Sum of squares: 16 double accumulators, accumulator j % 16 takes x_j² (multiply, then add) in
-  // order of j; then ((a0+a1)+(a2+a3)) + ... pairwise, as written in reference.cc. Finite exactly
-  // if every x_j is. Exact.
-  double (*norm_squared)(const float* row, size_t dim);
+  // Of each row the sum of squares: 16 double accumulators, accumulator j % 16 takes x_j²
+  // (multiply, then add) in order of j; then ((a0+a1)+(a2+a3)) + ... pairwise, as written in
+  // reference.cc. Finite exactly if every x_j is. Fastest for several rows at once. Exact.
+  void (*norms_squared)(const QueryRows<const float>& rows, size_t count, size_t dim,
+                        double* norms_squared);
 
   // RotationPlan in place, and its transpose (up to the same power-of-two growth). Exact.
   void (*rotate)(const RotationPlan& plan, float* row);
@@ -242,6 +253,13 @@ struct KernelTable {
   const AttentionKernels* attention;
 };
 
+// Of one row.
+inline double NormSquared(const KernelTable& table, const float* row, size_t dim) {
+  double norm_squared = 0.0;
+  table.norms_squared({row, dim}, 1, dim, &norm_squared);
+  return norm_squared;
+}
+
 // The kernels of a concrete backend, or null if this CPU or build lacks it. Never null for kScalar.
 const KernelTable* FindKernels(Backend backend);
 
@@ -261,7 +279,8 @@ const KernelTable* BuiltAmxKernels();
 // The definitions.
 namespace reference {
 
-double NormSquared(const float* row, size_t dim);
+void NormsSquared(const QueryRows<const float>& rows, size_t count, size_t dim,
+                  double* norms_squared);
 void Rotate(const RotationPlan& plan, float* row);
 // The transpose: undoes Rotate up to the same power-of-two growth.
 void RotateInverse(const RotationPlan& plan, float* row);

@@ -35,6 +35,26 @@ bool MakeCells(const EncodePlan& plan, int16_t* cells) {
   return true;
 }
 
+bool MakeSignedCells(const EncodePlan& plan, int16_t* cells) {
+  constexpr int kLimit = kGridCodes / 4;  // doubled, a threshold stays within int16
+  const auto is_int8 = [](int16_t level) { return level >= -127 && level <= 127; };
+  if (plan.candidates != 1 || plan.codes > 16) return false;
+  if (!std::all_of(plan.levels, plan.levels + plan.codes, is_int8)) return false;
+  const int16_t* first = plan.thresholds;
+  const int16_t* last = first + plan.codes - 1;
+  if (first != last && (*first < -kLimit || last[-1] >= kLimit)) return false;
+  constexpr int kWidth = 1 << (kSignedCellShift - 1);  // on the grid
+  for (int c = 0; c < kCells; ++c) {
+    const int low = (c < kCells / 2 ? c : c - kCells) * kWidth;
+    const auto below = std::lower_bound(first, last, low);
+    const auto up_to = std::lower_bound(first, last, low + kWidth);
+    if (up_to - below > 1) return false;
+    cells[c] = static_cast<int16_t>(below - first);
+    cells[kCells + c] = static_cast<int16_t>(up_to == below ? 32767 : 2 * *below);
+  }
+  return true;
+}
+
 bool MakeGridCodes(const EncodePlan& plan, uint8_t* grid_codes) {
   const int16_t* thresholds = plan.thresholds + (plan.candidates == 1 ? 0 : kPlainCandidate * 256);
   const int last = plan.codes - 1;
@@ -100,16 +120,19 @@ CodePlace Place(const PackedBlocks& packed, size_t lane, size_t j) {
 
 }  // namespace
 
-double NormSquared(const float* row, size_t dim) {
-  double sums[16] = {};
-  for (size_t j = 0; j < dim; ++j) {
-    const double x = row[j];
-    sums[j % 16] += x * x;
+void NormsSquared(const QueryRows<const float>& rows, size_t count, size_t dim,
+                  double* norms_squared) {
+  for (size_t r = 0; r < count; ++r) {
+    double sums[16] = {};
+    for (size_t j = 0; j < dim; ++j) {
+      const double x = rows.data[r * rows.stride + j];
+      sums[j % 16] += x * x;
+    }
+    for (size_t width = 1; width < 16; width *= 2) {
+      for (size_t i = 0; i < 16; i += 2 * width) sums[i] += sums[i + width];
+    }
+    norms_squared[r] = sums[0];
   }
-  for (size_t width = 1; width < 16; width *= 2) {
-    for (size_t i = 0; i < 16; i += 2 * width) sums[i] += sums[i + width];
-  }
-  return sums[0];
 }
 
 void Rotate(const RotationPlan& plan, float* row) {
@@ -338,7 +361,7 @@ void MultiplyDense(const DenseMatrix& matrix, const QueryRows<const float>& vect
 
 const KernelTable kTable = {
     .backend = Backend::kScalar,
-    .norm_squared = NormSquared,
+    .norms_squared = NormsSquared,
     .rotate = Rotate,
     .rotate_inverse = RotateInverse,
     .encode_rows = EncodeRows,

@@ -1,4 +1,4 @@
-// norm_squared, rotate, rotate_inverse; included once per target.
+// norms_squared, rotate, rotate_inverse; included once per target.
 #if defined(TURBOQUANT_SRC_KERNELS_ROTATE_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef TURBOQUANT_SRC_KERNELS_ROTATE_INL_H_
 #undef TURBOQUANT_SRC_KERNELS_ROTATE_INL_H_
@@ -67,6 +67,12 @@ inline double NormSquared(const float* row, size_t dim) {
     }
   }
   return AddPairs(sums);
+}
+
+inline void NormsSquared(const QueryRows<const float>& rows, size_t count, size_t dim,
+                         double* norms_squared) {
+  for (size_t r = 0; r < count; ++r)
+    norms_squared[r] = NormSquared(rows.data + r * rows.stride, dim);
 }
 
 // Butterflies of stride 1, 2 (and 4 with eight lanes) inside one vector: x_even + x_odd and

@@ -29,7 +29,7 @@ namespace turboquant::kernels::HWY_NAMESPACE {
 const KernelTable* Table() {
   static constexpr KernelTable kTable = {
       .backend = HWY_TARGET == HWY_NEON ? Backend::kNeon : Backend::kAvx2,
-      .norm_squared = NormSquared,
+      .norms_squared = NormsSquared,
       .rotate = Rotate,
       .rotate_inverse = RotateInverse,
       .encode_rows = EncodeRows,

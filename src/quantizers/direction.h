@@ -28,7 +28,7 @@ inline const kernels::KernelTable& FastestKernels() {
 inline Result<double> ReadDirection(std::string_view name, const RowsView& rows, size_t row,
                                     std::span<float> direction) {
   ReadRow(rows, row, direction.data());
-  const double norm2 = FastestKernels().norm_squared(direction.data(), direction.size());
+  const double norm2 = kernels::NormSquared(FastestKernels(), direction.data(), direction.size());
   if (!std::isfinite(norm2)) return NonFinite(name, rows, row);
   if (norm2 == 0.0) return 0.0;
   const double norm = std::sqrt(norm2);

@@ -114,16 +114,19 @@ struct MseCore::Tables {
 
   size_t HeldBytes() const {  // beyond sizeof(Tables)
     return codebook.HeldBytes() +
-           (thresholds.capacity() + levels.capacity() + cells.capacity()) * sizeof(int16_t) +
+           (thresholds.capacity() + levels.capacity() + cells.capacity() +
+            signed_cells.capacity()) *
+               sizeof(int16_t) +
            grid_codes.capacity();
   }
 
   Codebook codebook;
-  std::vector<int16_t> thresholds;  // [candidates × 256]
-  std::vector<int16_t> levels;      // 256
-  std::vector<int16_t> cells;       // [candidates × 64], symmetric codebooks only
-  std::vector<uint8_t> grid_codes;  // [65536], where the kernels read them
-  kernels::EncodePlan encode;       // without the rotation's sign masks
+  std::vector<int16_t> thresholds;    // [candidates × 256]
+  std::vector<int16_t> levels;        // 256
+  std::vector<int16_t> cells;         // [candidates × 64], symmetric codebooks only
+  std::vector<int16_t> signed_cells;  // [64], without a search
+  std::vector<uint8_t> grid_codes;    // [65536], where the kernels read them
+  kernels::EncodePlan encode;         // without the rotation's sign masks
   kernels::ScorePlan score;
   double grid_gain;   // grid = rotated coordinate · grid_gain / norm
   double growth;      // of the unnormalised rotation
@@ -147,10 +150,15 @@ MseCore::Tables::Tables(const MseOptions& options, Codebook book, Backend backen
             levels.data(),
             IsSymmetric(thresholds, candidates, codebook),
             nullptr,
+            nullptr,
             nullptr};
   if (encode.symmetric) {
     cells.resize(static_cast<size_t>(candidates) * 2 * kernels::kCells);
     if (kernels::MakeCells(encode, cells.data())) encode.cells = cells.data();
+  }
+  signed_cells.resize(2 * kernels::kCells);
+  if (kernels::MakeSignedCells(encode, signed_cells.data())) {
+    encode.signed_cells = signed_cells.data();
   }
   if (kernels::NeedsGridCodes(encode, backend)) {
     grid_codes.resize(kernels::kGridCodes);

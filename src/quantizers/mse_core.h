@@ -70,7 +70,7 @@ class MseCore {
   double sigma_step() const;  // a level on the unit sphere's scale: codebook step / sqrt(dim)
 
   // Encodes rows [first_row, first_row + count) into zero lanes from first_lane on.
-  // norms_squared[count], if known, is what this table's norm_squared says of f32 rows. `metric`,
+  // norms_squared[count], if known, is what this table's norms_squared says of f32 rows. `metric`,
   // if not null, moves the codes of rows under one Hadamard round and an unbiased scale. Errors,
   // naming `name`[row]: kNonFinite, kNotUnitNorm, kInvalidArgument for a scale that does not fit;
   // lanes written before the error are left as they are.
@@ -129,9 +129,7 @@ class MseCore {
                                             CodeMetric& metric) const;
   [[nodiscard]] Result<void> CheckUnitNorm(std::string_view name, size_t r, double norm) const;
   bool HasScale(const kernels::RowSums& sums) const;  // of a row that is not zero
-  // False where there is none, or it does not fit.
-  bool StoreScale(double norm, const kernels::RowSums& sums, const MseLanes& into,
-                  size_t lane) const;
+  void FindScales(Chunk& chunk) const;
   std::unexpected<Error> NoScale(std::string_view name, size_t r, double norm,
                                  const kernels::RowSums& sums) const;
 

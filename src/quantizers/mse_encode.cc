@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cassert>
 #include <cmath>
+#include <limits>
 #include <span>
 #include <utility>
 
@@ -17,6 +18,8 @@ namespace turboquant {
 namespace {
 
 constexpr size_t kChunkRows = MseCore::kMaxHeadRows;  // rows whose gains are computed together
+
+constexpr double kNoScale = std::numeric_limits<double>::infinity();  // fits no type
 
 // kernels::reference::ToGrid, in a form that compilers make vectors of: adding 1.5 · 2^23 rounds to
 // the nearest even integer.
@@ -79,6 +82,7 @@ struct MseCore::Chunk {
   float gains[kChunkRows];
   kernels::EncodeRow encoded[kChunkRows];
   kernels::RowSums sums[kChunkRows];
+  double scales[kChunkRows];    // kNoScale where there is none
   std::vector<float> buffer;    // rows that are not f32, or rotated by a matrix
   std::vector<float> rescaled;  // rows of extreme norm
 };
@@ -87,11 +91,17 @@ inline bool MseCore::HasScale(const kernels::RowSums& sums) const {
   return sums.grid_level > 0 || options_.scale == Scale::kNorm;
 }
 
-inline bool MseCore::StoreScale(double norm, const kernels::RowSums& sums, const MseLanes& into,
-                                size_t lane) const {
-  if (norm == 0.0) return StoreAt(0.0, into, lane);
-  if (!HasScale(sums)) return false;
-  return StoreAt(StoredScale(options_.scale, sigma_step(), inner_step(), norm, sums), into, lane);
+// Of all rows together: their quotients take turns in the divider.
+void MseCore::FindScales(Chunk& chunk) const {
+  const double sigma = sigma_step();
+  const double inner = inner_step();
+  for (size_t r = 0; r < chunk.rows; ++r) {
+    const double norm = chunk.norms[r];
+    const kernels::RowSums& sums = chunk.sums[r];
+    chunk.scales[r] = norm == 0.0      ? 0.0
+                      : HasScale(sums) ? StoredScale(options_.scale, sigma, inner, norm, sums)
+                                       : kNoScale;
+  }
 }
 
 Result<void> MseCore::EncodeLanes(std::string_view name, const RowsView& rows, size_t first_row,
@@ -116,8 +126,9 @@ Result<void> MseCore::EncodeLanes(std::string_view name, const RowsView& rows, s
       continue;
     }
     EncodeChunk(chunk, into.blocks, first_lane + done);
+    FindScales(chunk);
     for (size_t r = 0; r < chunk.rows; ++r) {
-      if (!StoreScale(chunk.norms[r], chunk.sums[r], into, first_lane + done + r)) {
+      if (!StoreAt(chunk.scales[r], into, first_lane + done + r)) {
         return NoScale(name, row + r, chunk.norms[r], chunk.sums[r]);
       }
     }
@@ -147,8 +158,10 @@ Result<void> MseCore::EncodeHeads(std::string_view name, std::span<const MseHead
                         rows[r].into.blocks, lane};
   }
   core.kernels_->encode_rows(chunk.encoded, rows.size(), chunk.sums);
+  chunk.rows = rows.size();
+  core.FindScales(chunk);
   for (size_t r = 0; r < rows.size(); ++r) {
-    if (!core.StoreScale(chunk.norms[r], chunk.sums[r], rows[r].into, lane)) {
+    if (!StoreAt(chunk.scales[r], rows[r].into, lane)) {
       return core.NoScale(name, r, chunk.norms[r], chunk.sums[r]);
     }
   }
@@ -174,6 +187,7 @@ Result<void> MseCore::EncodeByMetric(std::string_view name, size_t first_row, Ch
   const kernels::PackedBlocks nearest = {reinterpret_cast<uint8_t*>(bytes.data()), dim,
                                          options_.bits, /*values=*/false};
   EncodeChunk(chunk, nearest, 0);
+  FindScales(chunk);
   std::vector<uint8_t> codes(chunk.rows * dim);
   kernels_->unpack_codes(nearest, 0, chunk.rows, codes.data());
   std::vector<float> rotated(dim);
@@ -190,7 +204,7 @@ Result<void> MseCore::EncodeByMetric(std::string_view name, size_t first_row, Ch
       kernels_->pack_codes(into.blocks, lane, 1, row_codes);
     }
     if (!shaped) {
-      if (!StoreScale(chunk.norms[r], chunk.sums[r], into, lane)) {
+      if (!StoreAt(chunk.scales[r], into, lane)) {
         return NoScale(name, first_row + r, chunk.norms[r], chunk.sums[r]);
       }
     } else if (const double scale = chunk.norms[r] * *shaped; !StoreAt(scale, into, lane)) {
@@ -212,9 +226,10 @@ Result<void> MseCore::ReadChunk(std::string_view name, const RowsView& rows, siz
     for (size_t r = 0; r < chunk.rows; ++r) ReadRow(rows, row + r, chunk.buffer.data() + r * dim);
     source = {chunk.buffer.data(), chunk.rows, dim};
   }
-  for (size_t r = 0; r < chunk.rows; ++r) {
-    chunk.squares[r] =
-        norms_squared != nullptr ? norms_squared[r] : kernels_->norm_squared(source.Row(r), dim);
+  if (norms_squared != nullptr) {
+    std::copy_n(norms_squared, chunk.rows, chunk.squares);
+  } else {
+    kernels_->norms_squared({source.data, source.stride}, chunk.rows, dim, chunk.squares);
   }
   const bool usual = UsualGains(grid_gain(), chunk.rows, chunk.squares, chunk.norms, chunk.gains);
   for (size_t r = 0; r < chunk.rows; ++r) {
@@ -251,7 +266,7 @@ Result<void> MseCore::CheckUnitNorm(std::string_view name, size_t r, double norm
               tolerance);
 }
 
-// Why StoreScale returned false.
+// Why StoreAt took none of the scales that FindScales found.
 std::unexpected<Error> MseCore::NoScale(std::string_view name, size_t r, double norm,
                                         const kernels::RowSums& sums) const {
   if (!HasScale(sums)) {

@@ -227,7 +227,7 @@ Result<MseQueries> MseQuantizer::Prepare(MatrixView<const float> queries,
   std::vector<float> rotated(dim);
   for (size_t q = 0; q < queries.rows; ++q) {
     const float* query = queries.Row(q);
-    const double norm2 = core_->kernels().norm_squared(query, dim);
+    const double norm2 = kernels::NormSquared(core_->kernels(), query, dim);
     if (!std::isfinite(norm2)) return NonFinite("queries", queries, q);
     const int exponent = norm2 == 0.0 ? 0 : PrescaleExponent(std::sqrt(norm2));
     const float factor = PowerOfTwo(-exponent);

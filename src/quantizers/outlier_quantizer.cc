@@ -107,7 +107,7 @@ Result<void> CheckRowsWhole(std::string_view name, const RowsView& rows,
     std::vector<float> row(rows.cols());
     for (size_t r = first; r < first + count; ++r) {
       ReadRow(rows, r, row.data());
-      const double norm2 = FastestKernels().norm_squared(row.data(), row.size());
+      const double norm2 = kernels::NormSquared(FastestKernels(), row.data(), row.size());
       if (!std::isfinite(norm2)) return failure.Report(first, NonFinite(name, rows, r).error());
       const double norm = std::sqrt(norm2);
       if (options.require_unit_norm &&

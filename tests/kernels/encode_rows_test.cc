@@ -24,6 +24,7 @@ class EncodeRowsTest : public testing::TestWithParam<const KernelTable*> {
 TEST_P(EncodeRowsTest, EqualsReference) {
   int symmetric_seen = 0;
   int cells_seen = 0;
+  int signed_cells_seen = 0;
   for (const size_t dim : kDims) {
     for (int bits = 1; bits <= 8; ++bits) {
       for (const int candidates : {1, kCandidates}) {
@@ -34,6 +35,7 @@ TEST_P(EncodeRowsTest, EqualsReference) {
           const TestBook book(dim, bits, candidates, bits % 2 == 0 || dim % 2 == 0, masks, rounds);
           symmetric_seen += book.encode.symmetric;
           cells_seen += book.encode.cells != nullptr;
+          signed_cells_seen += book.encode.signed_cells != nullptr;
           const size_t rows = dim > 1000 ? 3 : 6;
           const size_t first_lane = dim % 13;
           std::vector<float> input = Normal(rows * (dim + 3), 3);
@@ -80,6 +82,85 @@ TEST_P(EncodeRowsTest, EqualsReference) {
   // The fast paths were really among what ran.
   EXPECT_GT(symmetric_seen, 100);
   EXPECT_GT(cells_seen, 100);
+  EXPECT_GT(signed_cells_seen, 50);
+}
+
+// A book of 11 codes with a threshold at either end of what signed cells can tell apart, at either
+// end of cells, and in the middle of some.
+struct SignedCellsBook {
+  std::vector<int16_t> thresholds = std::vector<int16_t>(256, 32767);
+  std::vector<int16_t> levels = std::vector<int16_t>(256);
+  std::vector<int16_t> cells = std::vector<int16_t>(2 * kCells);
+  std::vector<uint8_t> grid_codes = std::vector<uint8_t>(kGridCodes);
+  EncodePlan plan;
+
+  explicit SignedCellsBook(size_t dim) {
+    const int16_t at[] = {-16384, -9217, -8192, -1025, -1, 0, 1024, 3071, 5000, 16383};
+    std::copy(std::begin(at), std::end(at), thresholds.begin());
+    const int16_t level[] = {-127, -90, -60, -41, -20, -3, 5, 24, 62, 99, 127};
+    std::copy(std::begin(level), std::end(level), levels.begin());
+    plan = {{dim, 0, nullptr}, 4,     1,       11,      thresholds.data(),
+            levels.data(),     false, nullptr, nullptr, nullptr};
+    if (MakeGridCodes(plan, grid_codes.data())) plan.grid_codes = grid_codes.data();
+  }
+};
+
+TEST_P(EncodeRowsTest, SignedCellsEqualReference) {
+  for (const size_t dim : {64u, 80u, 128u}) {
+    SignedCellsBook book(dim);
+    ASSERT_TRUE(MakeSignedCells(book.plan, book.cells.data()));
+    book.plan.signed_cells = book.cells.data();
+    std::vector<float> input;  // both sides of every threshold, and of the grid's ends
+    for (int i = 0; i < 10; ++i) {
+      for (int side = -1; side <= 1; ++side)
+        input.push_back(static_cast<float>(book.thresholds[i] + side));
+    }
+    for (const float end : {32766.0f, 32767.0f, 32768.0f, 99999.0f}) {
+      input.push_back(end);
+      input.push_back(-end);
+    }
+    const size_t rows = 4;
+    for (size_t i = 0; input.size() < rows * dim; ++i)
+      input.push_back(input[i] + static_cast<float>(i % 7));
+    for (const bool values : {false, true}) {
+      std::vector<uint8_t> actual(ValueBlockBytes(dim, 4)), expected(actual);
+      std::vector<RowSums> actual_sums(rows), expected_sums(rows);
+      const auto rows_into = [&](std::vector<uint8_t>& blocks) {
+        std::vector<EncodeRow> encoded;
+        for (size_t r = 0; r < rows; ++r) {
+          encoded.push_back(
+              {&book.plan, input.data() + r * dim, 1.0f, {blocks.data(), dim, 4, values}, r});
+        }
+        return encoded;
+      };
+      table().encode_rows(rows_into(actual).data(), rows, actual_sums.data());
+      reference::EncodeRows(rows_into(expected).data(), rows, expected_sums.data());
+      ASSERT_EQ(actual, expected) << dim << " " << values;
+      for (size_t r = 0; r < rows; ++r) {
+        ASSERT_EQ(actual_sums[r].grid_level, expected_sums[r].grid_level) << dim << " row " << r;
+        ASSERT_EQ(actual_sums[r].level_level, expected_sums[r].level_level) << dim << " row " << r;
+      }
+    }
+  }
+}
+
+TEST(SignedCellsTest, AreRefusedWhereTheyCannotTell) {
+  std::vector<int16_t> cells(2 * kCells);
+  SignedCellsBook two_in_a_cell(64);
+  two_in_a_cell.thresholds[6] = 1022;  // with 0
+  EXPECT_FALSE(MakeSignedCells(two_in_a_cell.plan, cells.data()));
+  SignedCellsBook beyond(64);
+  beyond.thresholds[9] = 16384;
+  EXPECT_FALSE(MakeSignedCells(beyond.plan, cells.data()));
+  SignedCellsBook below(64);
+  below.thresholds[0] = -16385;
+  EXPECT_FALSE(MakeSignedCells(below.plan, cells.data()));
+  SignedCellsBook wide(64);
+  wide.levels[10] = 128;  // int32 sums of 256 coordinates hold int8 levels
+  EXPECT_FALSE(MakeSignedCells(wide.plan, cells.data()));
+  SignedCellsBook searched(64);
+  searched.plan.candidates = kCandidates;
+  EXPECT_FALSE(MakeSignedCells(searched.plan, cells.data()));
 }
 
 // Rows as a cache appends them, each with a rotation and a place of its own, among others that

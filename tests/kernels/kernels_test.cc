@@ -22,14 +22,22 @@ class KernelsTest : public testing::TestWithParam<const KernelTable*> {
   const KernelTable& table() const { return *GetParam(); }
 };
 
-TEST_P(KernelsTest, NormSquaredEqualsReference) {
+TEST_P(KernelsTest, NormsSquaredEqualReference) {
   for (const size_t dim : kDims) {
-    std::vector<float> row = Normal(dim + 1, 1);
-    row.back() = std::nanf("");  // must not be read into the sum
-    EXPECT_EQ(table().norm_squared(row.data(), dim), reference::NormSquared(row.data(), dim))
-        << dim;
-    row[dim / 2] = INFINITY;
-    EXPECT_FALSE(std::isfinite(table().norm_squared(row.data(), dim))) << dim;
+    for (const size_t count : {0, 1, 3, 4, 9}) {
+      const size_t stride = dim + count % 2;
+      std::vector<float> rows = Normal(count * stride + 1, 1);
+      rows.back() = std::nanf("");  // must not be read into the sum
+      std::vector<double> actual(count + 1, -7.0), expected(count + 1, -7.0);
+      table().norms_squared({rows.data(), stride}, count, dim, actual.data());
+      reference::NormsSquared({rows.data(), stride}, count, dim, expected.data());
+      ASSERT_EQ(actual, expected) << dim << " " << count;
+      if (count == 0) continue;
+      rows[(count / 2) * stride + dim / 2] = INFINITY;
+      table().norms_squared({rows.data(), stride}, count, dim, actual.data());
+      for (size_t r = 0; r < count; ++r)
+        EXPECT_EQ(std::isfinite(actual[r]), r != count / 2) << dim << " " << count;
+    }
   }
 }
 

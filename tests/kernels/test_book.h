@@ -16,6 +16,7 @@ struct TestBook {
   std::vector<int16_t> levels = std::vector<int16_t>(256);
   std::vector<int16_t> thresholds;
   std::vector<int16_t> cells;
+  std::vector<int16_t> signed_cells = std::vector<int16_t>(2 * kCells);
   std::vector<uint8_t> grid_codes = std::vector<uint8_t>(kGridCodes);
   EncodePlan encode{};
   ScorePlan score{};
@@ -50,11 +51,13 @@ struct TestBook {
               levels.data(),
               magnitudes,
               nullptr,
+              nullptr,
               nullptr};
     if (magnitudes) {
       cells.resize(candidates * 2 * kCells);
       if (MakeCells(encode, cells.data())) encode.cells = cells.data();
     }
+    if (MakeSignedCells(encode, signed_cells.data())) encode.signed_cells = signed_cells.data();
     if (MakeGridCodes(encode, grid_codes.data())) encode.grid_codes = grid_codes.data();
     score = {dim, bits, codes, levels.data(), symmetric && bits <= 4};
   }
