@@ -111,6 +111,25 @@ TEST(KvFailuresTest, AppendOfNumbersThatAreNone) {
   }
 }
 
+// All heads of one token are looked at together, in whatever order they lie.
+TEST(KvFailuresTest, AppendOfOneTokenWithNumbersThatAreNone) {
+  const Tokens good(300, kHeads, kDim);
+  KvCache cache = MakeCache(Options());
+  Append(cache, good, 0, 300);
+  Tokens bad(1, kHeads, kDim);
+  bad.values[1][63] = kInfinity;
+  ExpectRefused(cache, bad.Keys(), bad.Values(), ErrorCode::kNonFinite,
+                "values[0][1] is infinite at column 63");
+  std::vector<float> head_major(kHeads * 7 * kDim, 1.0f);
+  head_major[(7 + 3) * kDim + 5] = kNan;  // token 3 of head 1
+  HeadsView keys = good.Keys().Slice(0, 1);
+  keys.data = head_major.data() + 3 * kDim;
+  keys.token_stride = kDim;
+  keys.head_stride = 7 * kDim;
+  ExpectRefused(cache, keys, good.Values().Slice(0, 1), ErrorCode::kNonFinite,
+                "keys[0][1] is NaN at column 5");
+}
+
 TEST(KvFailuresTest, AppendOfRowsTooLong) {
   KvCache cache = MakeCache(Options());
   Tokens tokens(10, kHeads, kDim);
