@@ -4,6 +4,7 @@
 #include <cmath>
 #include <utility>
 
+#include "src/base/aligned_bytes.h"
 #include "src/base/failure.h"
 #include "src/base/try.h"
 #include "src/kernels/kernels.h"
@@ -157,16 +158,17 @@ Result<MseRows> MseQuantizer::ImportCanonical(std::span<const uint8_t> packed,
   rows.Resize(scales.size());
   constexpr size_t kChunkRows = 64;  // whole blocks of both tilings
   const size_t dim = options().dim;
-  std::vector<uint8_t> codes(std::min(kChunkRows, scales.size()) * dim);
+  AlignedBytes aligned(std::min(kChunkRows, scales.size()) * dim);
+  uint8_t* const codes = reinterpret_cast<uint8_t*>(aligned.data());
   for (size_t first = 0; first < scales.size(); first += kChunkRows) {
     const size_t count = std::min(kChunkRows, scales.size() - first);
     const CanonicalRows chunk = {packed.data() + first * row_bytes,
                                  row_bytes,
-                                 codes.data(),
+                                 codes,
                                  dim,
                                  dim * static_cast<size_t>(options().bits) % 8,
                                  codebook().size()};
-    core_->kernels().unpack_stream(chunk.packed, options().bits, count, dim, codes.data());
+    core_->kernels().unpack_stream(chunk.packed, options().bits, count, dim, codes);
     bool sound = true;
     for (size_t r = 0; r < count; ++r) sound &= chunk.PaddingIsZero(r);
     if (chunk.valid_codes < size_t{1} << options().bits) sound &= chunk.CodesAreValid(count);
@@ -177,7 +179,7 @@ Result<MseRows> MseQuantizer::ImportCanonical(std::span<const uint8_t> packed,
       return std::unexpected(
           FirstFault(chunk, first, scales.subspan(first, count), rows.scale_type_));
     }
-    core_->kernels().pack_codes(LanesOf(rows).blocks, first, count, codes.data());
+    core_->kernels().pack_codes(LanesOf(rows).blocks, first, count, codes);
   }
   return rows;
 }
