@@ -177,17 +177,13 @@ void AttendTile::PrepareQueries(const KvPage& page) {
   const std::vector<KvPart>& parts = plan_.parts->keys.parts;
   const bool one_go = IsOneHadamardPart(plan_.parts->keys) &&
                       (map == nullptr || map->inverse_transpose(kv_head_).empty());
+  if (one_go) {
+    const kernels::FramedQueries queries = {
+        {queries_, plan_.head_dim}, rows_, high_, low_, digit_stride_, offsets_, factors_};
+    PrepareFramedQueries(parts[0], kv_head_, frame, queries, scratch_);
+  }
   for (size_t r = 0; r < rows_; ++r) {
-    if (one_go) {
-      const size_t at = r * kernels::PaddedDim(parts[0].dim);
-      const auto factor = PrepareFramedQuery(
-          parts[0], kv_head_, frame, queries_ + r * plan_.head_dim,
-          {high_ + at, low_ == nullptr ? nullptr : low_ + at}, scratch_, offsets_[r]);
-      if (factor) {
-        factors_[r] = static_cast<float>(*factor);
-        continue;
-      }
-    }
+    if (one_go && factors_[r] != 0.0f) continue;
     FrameQuery(frame, r);
     for (size_t p = 0; p < parts.size(); ++p) {
       const size_t stride = kernels::PaddedDim(parts[p].dim);

@@ -185,13 +185,12 @@ bool IsOneHadamardPart(const KvSide& side) {
          side.parts[0].cores[0].options().rotation == RotationKind::kHadamard;
 }
 
-std::optional<double> PrepareFramedQuery(const KvPart& part, size_t head,
-                                         const kernels::FramePlan& frame, const float* query,
-                                         const QueryDigitRow& digits, float* scratch,
-                                         float& offset) {
-  const double factor = part.cores[head].FramedQueryDigits(frame, query, scratch, digits, offset);
-  if (!IsUsual(factor)) return std::nullopt;
-  return factor;
+void PrepareFramedQueries(const KvPart& part, size_t head, const kernels::FramePlan& frame,
+                          const kernels::FramedQueries& queries, float* scratch) {
+  part.cores[head].FramedQueryDigits(frame, queries, scratch);
+  for (size_t q = 0; q < queries.count; ++q) {
+    if (!IsUsual(static_cast<double>(queries.largest[q]))) queries.largest[q] = 0.0f;
+  }
 }
 
 void UnrotatePartSums(const KvPart& part, size_t head, const float* sums, float* permuted_row) {

@@ -4,7 +4,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <optional>
 #include <span>
 #include <vector>
 
@@ -64,15 +63,13 @@ double PreparePartQuery(const KvPart& part, size_t head, const float* query,
 
 // Whether the side is codes of all channels behind a Hadamard rotation. Such sides encode a token
 // of all heads at once (EncodeToken), and such keys, where the map has no full matrix, take queries
-// into their frame and to digits in one go (PrepareFramedQuery).
+// into their frame and to digits in one go (PrepareFramedQueries).
 bool IsOneHadamardPart(const KvSide& side);
 
-// frame_query and PreparePartQuery in one go, for the only part of such a side. nullopt: the query
-// needs the long way.
-std::optional<double> PrepareFramedQuery(const KvPart& part, size_t head,
-                                         const kernels::FramePlan& frame, const float* query,
-                                         const QueryDigitRow& digits, float* scratch,
-                                         float& offset);
+// frame_query and PreparePartQuery in one go, for the only part of such a side: queries.largest
+// becomes what PreparePartQuery returns, or 0 for a query that needs the long way.
+void PrepareFramedQueries(const KvPart& part, size_t head, const kernels::FramePlan& frame,
+                          const kernels::FramedQueries& queries, float* scratch);
 
 // The other direction for sums of values, [part.dim] coordinates in units of scale · level: writes
 // the part's channels of a permuted row.

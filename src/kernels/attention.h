@@ -127,6 +127,18 @@ struct QueryRows {
   size_t stride;
 };
 
+// Queries on their way through framed_digits. Row q of their digits is at q · digit_stride; low is
+// null for one digit.
+struct FramedQueries {
+  QueryRows<const float> rows;
+  size_t count;
+  int8_t* high;
+  int8_t* low;
+  size_t digit_stride;
+  float* offsets;
+  float* largest;
+};
+
 // Weights of a block as digits, row q of kBlockTokens bytes at q · kBlockTokens. low is null for
 // one digit. Zero for every token that is not to be summed, up to the end of the value blocks.
 struct WeightDigits {
@@ -197,10 +209,11 @@ struct AttentionKernels {
   // out = scale ⊙ R^T query; returns <R^T query, center> as score_exact sums it. Exact.
   float (*frame_query)(const FramePlan& plan, const float* query, float* out);
 
-  // frame_query to scratch [dim], which gives `offset`, then rotate and query_digits (kernels.h),
-  // whose result is returned. What scratch holds afterwards is nobody's. Exact.
-  float (*framed_digits)(const FramePlan& frame, const RotationPlan& rotation, const float* query,
-                         float* scratch, int8_t* high, int8_t* low, float& offset);
+  // Of each query frame_query to scratch [dim], which gives its offset, then rotate and
+  // query_digits (kernels.h), which gives its largest. What scratch holds afterwards is nobody's.
+  // Exact.
+  void (*framed_digits)(const FramePlan& frame, const RotationPlan& rotation,
+                        const FramedQueries& queries, float* scratch);
 };
 
 namespace reference {

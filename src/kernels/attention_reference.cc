@@ -166,11 +166,15 @@ float FrameQuery(const FramePlan& plan, const float* query, float* out) {
   return offset;
 }
 
-float FramedDigits(const FramePlan& frame, const RotationPlan& rotation, const float* query,
-                   float* scratch, int8_t* high, int8_t* low, float& offset) {
-  offset = FrameQuery(frame, query, scratch);
-  Rotate(rotation, scratch);
-  return RoundQuery(scratch, rotation.dim, high, low);
+void FramedDigits(const FramePlan& frame, const RotationPlan& rotation,
+                  const FramedQueries& queries, float* scratch) {
+  for (size_t q = 0; q < queries.count; ++q) {
+    const size_t at = q * queries.digit_stride;
+    queries.offsets[q] = FrameQuery(frame, queries.rows.data + q * queries.rows.stride, scratch);
+    Rotate(rotation, scratch);
+    queries.largest[q] = RoundQuery(scratch, rotation.dim, queries.high + at,
+                                    queries.low == nullptr ? nullptr : queries.low + at);
+  }
 }
 
 }  // namespace

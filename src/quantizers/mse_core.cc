@@ -278,12 +278,12 @@ double MseCore::QueryDigits(const float* rotated, const QueryDigitRow& digits) c
   return PerLevel(largest, digits.low != nullptr);
 }
 
-double MseCore::FramedQueryDigits(const kernels::FramePlan& frame, const float* query,
-                                  float* scratch, const QueryDigitRow& digits,
-                                  float& offset) const {
-  const float largest = kernels_->attention->framed_digits(
-      frame, encode_plan_.rotation, query, scratch, digits.high, digits.low, offset);
-  return PerLevel(largest, digits.low != nullptr);
+void MseCore::FramedQueryDigits(const kernels::FramePlan& frame,
+                                const kernels::FramedQueries& queries, float* scratch) const {
+  kernels_->attention->framed_digits(frame, encode_plan_.rotation, queries, scratch);
+  for (size_t q = 0; q < queries.count; ++q) {
+    queries.largest[q] = static_cast<float>(PerLevel(queries.largest[q], queries.low != nullptr));
+  }
 }
 
 }  // namespace turboquant

@@ -101,10 +101,10 @@ class MseCore {
   // digits, times the row's scale, is multiplied by: 0 for a zero query.
   double QueryDigits(const float* rotated, const QueryDigitRow& digits) const;
 
-  // The same of a query as it comes, of a Hadamard rotation: into `frame`, which gives `offset`,
-  // rotated and rounded. scratch [dim].
-  double FramedQueryDigits(const kernels::FramePlan& frame, const float* query, float* scratch,
-                           const QueryDigitRow& digits, float& offset) const;
+  // The same of queries as they come, of a Hadamard rotation: into `frame`, rotated and rounded;
+  // queries.largest becomes what QueryDigits returns. scratch [dim].
+  void FramedQueryDigits(const kernels::FramePlan& frame, const kernels::FramedQueries& queries,
+                         float* scratch) const;
 
   // Bytes held by this head's rotation, and by the tables that all heads share, as allocated.
   size_t RotationBytes() const { return rotation_bytes_; }

@@ -48,19 +48,34 @@ TEST_P(FrameKernelsTest, FramesEqualReference) {
   }
 }
 
-// What framed_digits makes of a query.
+// What framed_digits makes of queries.
 struct Framed {
+  size_t count;
+  size_t stride;
   std::vector<int8_t> high;
   std::vector<int8_t> low;  // empty for one digit
-  float offset = -1.0f;
-  float largest = -1.0f;
+  std::vector<float> offsets;
+  std::vector<float> largest;
 
-  Framed(size_t dim, bool two) : high(PaddedDim(dim), 99), low(two ? PaddedDim(dim) : 0, 99) {}
+  Framed(size_t dim, size_t count_in, bool two)
+      : count(count_in),
+        stride(PaddedDim(dim) + 32),
+        high(count * stride, 99),
+        low(two ? count * stride : 0, 99),
+        offsets(count + 1, -1.0f),
+        largest(count + 1, -1.0f) {}
   void Run(const AttentionKernels& kernels, const FramePlan& frame, const RotationPlan& rotation,
-           const std::vector<float>& query) {
-    std::vector<float> scratch(query.size());
-    largest = kernels.framed_digits(frame, rotation, query.data(), scratch.data(), high.data(),
-                                    low.empty() ? nullptr : low.data(), offset);
+           const std::vector<float>& rows) {
+    std::vector<float> scratch(frame.dim);
+    kernels.framed_digits(frame, rotation,
+                          {{rows.data(), frame.dim + 1},
+                           count,
+                           high.data(),
+                           low.empty() ? nullptr : low.data(),
+                           stride,
+                           offsets.data(),
+                           largest.data()},
+                          scratch.data());
   }
 };
 
@@ -77,7 +92,7 @@ std::vector<FramePlan> FramesOf(size_t dim, const std::vector<float>& numbers) {
   return frames;
 }
 
-// A query in one go is the query in three.
+// Queries in one go are those of three steps, however many there are.
 TEST_P(FrameKernelsTest, FramedDigitsEqualReference) {
   for (const size_t dim : {2, 20, 48, 64, 80, 96, 128, 256}) {
     const std::vector<uint32_t> masks = RandomMasks(2 * MasksPerRound(dim), 9);
@@ -85,14 +100,18 @@ TEST_P(FrameKernelsTest, FramedDigitsEqualReference) {
     int kind = 0;
     for (const FramePlan& frame : FramesOf(dim, numbers)) {
       const RotationPlan rotation = {dim, 1 + kind % 2, masks.data()};
-      std::vector<float> query = Normal(dim, 5);
-      if (kind == 4) query.assign(dim, 0.0f);
-      Framed actual(dim, /*two=*/kind % 3 != 0);
+      const size_t count = static_cast<size_t>(kind % 5);
+      std::vector<float> rows = Normal(count * (dim + 1), 5);
+      if (count > 0 && kind >= 4) {  // a query of zeros
+        const size_t zero = static_cast<size_t>(kind) % count;
+        std::fill_n(rows.begin() + static_cast<ptrdiff_t>(zero * (dim + 1)), dim, 0.0f);
+      }
+      Framed actual(dim, count, /*two=*/kind % 3 != 0);
       Framed expected = actual;
-      actual.Run(kernels(), frame, rotation, query);
-      expected.Run(reference(), frame, rotation, query);
+      actual.Run(kernels(), frame, rotation, rows);
+      expected.Run(reference(), frame, rotation, rows);
       EXPECT_EQ(actual.largest, expected.largest) << dim << ", kind " << kind;
-      EXPECT_EQ(actual.offset, expected.offset) << dim << ", kind " << kind;
+      EXPECT_EQ(actual.offsets, expected.offsets) << dim << ", kind " << kind;
       EXPECT_EQ(actual.high, expected.high) << dim << ", kind " << kind;
       EXPECT_EQ(actual.low, expected.low) << dim << ", kind " << kind;
       ++kind;
