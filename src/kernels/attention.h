@@ -137,6 +137,10 @@ struct FramedQueries {
   size_t digit_stride;
   float* offsets;
   float* largest;
+
+  const float* Query(size_t q) const { return rows.data + q * rows.stride; }
+  int8_t* High(size_t q) const { return high + q * digit_stride; }
+  int8_t* Low(size_t q) const { return low == nullptr ? nullptr : low + q * digit_stride; }
 };
 
 // Weights of a block as digits, row q of kBlockTokens bytes at q · kBlockTokens. low is null for

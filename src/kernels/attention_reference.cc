@@ -169,11 +169,9 @@ float FrameQuery(const FramePlan& plan, const float* query, float* out) {
 void FramedDigits(const FramePlan& frame, const RotationPlan& rotation,
                   const FramedQueries& queries, float* scratch) {
   for (size_t q = 0; q < queries.count; ++q) {
-    const size_t at = q * queries.digit_stride;
-    queries.offsets[q] = FrameQuery(frame, queries.rows.data + q * queries.rows.stride, scratch);
+    queries.offsets[q] = FrameQuery(frame, queries.Query(q), scratch);
     Rotate(rotation, scratch);
-    queries.largest[q] = RoundQuery(scratch, rotation.dim, queries.high + at,
-                                    queries.low == nullptr ? nullptr : queries.low + at);
+    queries.largest[q] = RoundQuery(scratch, frame.dim, queries.High(q), queries.Low(q));
   }
 }
 

@@ -68,7 +68,7 @@ TQ_INLINE void FramedDigitsTogether(const FramePlan& frame, const RotationPlan& 
 #pragma GCC unroll 2
   for (size_t r = 0; r < kRows; ++r) {
     masks[r] = rotation.sign_masks;
-    const float* row = queries.rows.data + (q + r) * queries.rows.stride;
+    const float* row = queries.Query(q + r);
 #pragma GCC unroll 16
     for (size_t i = 0; i < kVectors; ++i) v[i][r] = _mm512_loadu_ps(row + 16 * i);
   }
@@ -87,8 +87,8 @@ TQ_INLINE void FramedDigitsTogether(const FramePlan& frame, const RotationPlan& 
 #pragma GCC unroll 2
   for (size_t r = 0; r < kRows; ++r) {
     const float largest = queries.largest[q + r];
-    int8_t* high = queries.high + (q + r) * queries.digit_stride;
-    int8_t* low = queries.low == nullptr ? nullptr : queries.low + (q + r) * queries.digit_stride;
+    int8_t* high = queries.High(q + r);
+    int8_t* low = queries.Low(q + r);
     if (largest == 0.0f) {
       NoDigits(16 * kVectors, high, low);
     } else {
@@ -126,11 +126,9 @@ void FramedDigits(const FramePlan& frame, const RotationPlan& rotation,
     }
   }
   for (size_t q = 0; q < queries.count; ++q) {
-    const size_t at = q * queries.digit_stride;
-    queries.offsets[q] = FrameQuery(frame, queries.rows.data + q * queries.rows.stride, scratch);
+    queries.offsets[q] = FrameQuery(frame, queries.Query(q), scratch);
     Rotate(rotation, scratch);
-    queries.largest[q] = RoundQuery(scratch, frame.dim, queries.high + at,
-                                    queries.low == nullptr ? nullptr : queries.low + at);
+    queries.largest[q] = RoundQuery(scratch, frame.dim, queries.High(q), queries.Low(q));
   }
 }
 
