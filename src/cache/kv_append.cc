@@ -11,6 +11,7 @@
 #include "src/cache/check_heads.h"
 #include "src/cache/kv_state.h"
 #include "src/cache/pack_tokens.h"
+#include "src/kernels/scratch.h"
 #include "src/quantizers/row_reader.h"
 #include "turboquant/kv_cache.h"
 
@@ -201,7 +202,8 @@ Result<void> KvCache::Append(const HeadsView& keys, const HeadsView& values,
   }
   if (keys.tokens == 0) return {};
   const size_t to_sinks = std::min(keys.tokens, state.options.sinks - state.sinks.count());
-  std::vector<double> norms(2 * keys.heads * keys.tokens);
+  const size_t rows = keys.heads * keys.tokens;
+  kernels::Scratch<double> norms(2 * rows);  // of keys, then of values
   TQ_CHECK(CheckTokens(state, keys, values, to_sinks, parallel_for, norms.data()));
 
   const size_t rest = keys.tokens - to_sinks;
@@ -211,7 +213,7 @@ Result<void> KvCache::Append(const HeadsView& keys, const HeadsView& values,
                                  values.Slice(to_sinks, rest),
                                  exact_first && state.options.exact_type == RowType::kF16,
                                  {norms.data() + to_sinks, keys.tokens},
-                                 {norms.data() + norms.size() / 2 + to_sinks, keys.tokens}};
+                                 {norms.data() + rows + to_sinks, keys.tokens}};
   HeldMap estimated = {nullptr, 0};
   if (state.AwaitsMap() && pending.count() >= kKeyMapMinTokens) {
     TQ_TRY(estimated,

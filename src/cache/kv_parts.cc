@@ -218,16 +218,19 @@ Result<void> EncodeTokens(const KvSide& side, bool values, size_t head,
   return {};
 }
 
-Result<void> EncodeToken(const KvFormat::Parts& parts, bool values, std::span<const TokenRow> rows,
-                         size_t lane, std::byte* page_bytes) {
+Result<void> EncodeToken(const KvFormat::Parts& parts, bool values,
+                         const kernels::QueryRows<const float>& rows,
+                         const kernels::QueryRows<const double>& norms_squared, size_t lane,
+                         std::byte* page_bytes) {
   const KvPart& part = (values ? parts.values : parts.keys).parts[0];
   MseHeadRow heads[MseCore::kMaxHeadRows];
-  for (size_t first = 0; first < rows.size(); first += std::size(heads)) {
-    const size_t count = std::min(std::size(heads), rows.size() - first);
+  for (size_t first = 0, count = 0; first < parts.options.kv_heads; first += count) {
+    count = std::min(std::size(heads), parts.options.kv_heads - first);
     for (size_t i = 0; i < count; ++i) {
-      const TokenRow& row = rows[first + i];
-      heads[i] = {&part.cores[first + i], row.coordinates, row.norm_squared,
-                  Lanes(part, values, page_bytes + (first + i) * parts.head_bytes)};
+      const size_t head = first + i;
+      heads[i] = {&part.cores[head], rows.data + head * rows.stride,
+                  norms_squared.data[head * norms_squared.stride],
+                  Lanes(part, values, page_bytes + head * parts.head_bytes)};
     }
     TQ_CHECK(MseCore::EncodeHeads(kRows, {heads, count}, lane));
   }

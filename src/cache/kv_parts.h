@@ -86,17 +86,12 @@ void UnrotatePartSums(const KvPart& part, size_t head, const float* sums, float*
                                         const double* norms_squared = nullptr,
                                         CodeMetric* metric = nullptr);
 
-// A row of one head, framed, and its squared norm as the kernels sum it.
-struct TokenRow {
-  const float* coordinates;
-  double norm_squared;
-};
-
-// EncodeTokens of one token, a row of every head, into a lane of a page; for sides that
-// IsOneHadamardPart names.
+// EncodeTokens of one token, a framed row of every head and its squared norm as the kernels sum it,
+// into a lane of a page; for sides that IsOneHadamardPart names.
 [[nodiscard]] Result<void> EncodeToken(const KvFormat::Parts& parts, bool values,
-                                       std::span<const TokenRow> rows, size_t lane,
-                                       std::byte* page_bytes);
+                                       const kernels::QueryRows<const float>& rows,
+                                       const kernels::QueryRows<const double>& norms_squared,
+                                       size_t lane, std::byte* page_bytes);
 
 // The reverse of EncodeTokens, out [count × head_dim] permuted and framed.
 void DecodeTokens(const KvSide& side, bool values, size_t head, const std::byte* head_bytes,

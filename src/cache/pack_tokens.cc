@@ -90,27 +90,24 @@ bool PackedTogether(const PackFormat& format, bool values, const PendingTokens& 
   const size_t heads = parts.options.kv_heads;
   const size_t dim = parts.options.head_dim;
   const size_t token = span.Token(0);
-  std::vector<TokenRow> rows(heads);
-  std::vector<float> framed;
+  const auto encode = [&](const kernels::QueryRows<const float>& rows,
+                          const kernels::QueryRows<const double>& norms) {
+    std::byte* page_bytes = span.pages[0].bytes();
+    return EncodeToken(parts, values, rows, norms, span.Begin(0), page_bytes).has_value();
+  };
   const MatrixView<const float> first = RowsAsTheyAre(format, values, 0, pending, token, 1);
   if (first.data != nullptr) {
-    const size_t stride = (values ? pending.values : pending.keys).head_stride;
     const SquaredNorms& norms = values ? pending.value_norms : pending.key_norms;
-    for (size_t head = 0; head < heads; ++head) {
-      rows[head] = {first.data + head * stride, *norms.At(head, token - pending.window->count())};
-    }
-  } else {
-    framed.resize(heads * dim);
-    for (size_t head = 0; head < heads; ++head) {
-      float* row = framed.data() + head * dim;
-      ReadFramed(format, values, head, pending, span.pages[0], token, 1, row);
-    }
-    std::vector<double> norms(heads);
-    parts.kernels->norms_squared({framed.data(), dim}, heads, dim, norms.data());
-    for (size_t head = 0; head < heads; ++head)
-      rows[head] = {framed.data() + head * dim, norms[head]};
+    return encode({first.data, (values ? pending.values : pending.keys).head_stride},
+                  {norms.At(0, token - pending.window->count()), norms.head_stride});
   }
-  return EncodeToken(parts, values, rows, span.Begin(0), span.pages[0].bytes()).has_value();
+  std::vector<float> framed(heads * dim);
+  for (size_t head = 0; head < heads; ++head) {
+    ReadFramed(format, values, head, pending, span.pages[0], token, 1, framed.data() + head * dim);
+  }
+  std::vector<double> norms(heads);
+  parts.kernels->norms_squared({framed.data(), dim}, heads, dim, norms.data());
+  return encode({framed.data(), dim}, {norms.data(), 1});
 }
 
 }  // namespace

@@ -37,19 +37,20 @@ class FirstFailure {
   Error error_{ErrorCode::kInternal, {}};
 };
 
-// body(task) for every task, on the caller's threads if he lent any.
-inline void RunTasks(const ParallelFor& parallel_for, size_t tasks,
-                     const std::function<void(size_t)>& body) {
+// body(task) for every task, on the caller's threads if he lent any. Takes no memory: a
+// std::function made of a lambda with many captures would.
+template <class Body>
+void RunTasks(const ParallelFor& parallel_for, size_t tasks, const Body& body) {
   if (parallel_for && tasks > 1) {
-    parallel_for(tasks, body);
+    parallel_for(tasks, std::cref(body));
     return;
   }
   for (size_t task = 0; task < tasks; ++task) body(task);
 }
 
 // body(first, count) for spans of at most task_rows rows, whatever the number of threads.
-inline void ForRowSpans(const ParallelFor& parallel_for, size_t rows, size_t task_rows,
-                        const std::function<void(size_t first, size_t count)>& body) {
+template <class Body>
+void ForRowSpans(const ParallelFor& parallel_for, size_t rows, size_t task_rows, const Body& body) {
   RunTasks(parallel_for, CeilDivide(rows, task_rows), [&](size_t task) {
     const size_t first = task * task_rows;
     body(first, std::min(task_rows, rows - first));
