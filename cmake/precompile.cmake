@@ -1,14 +1,23 @@
-# What nearly every file includes, parsed once by g++ instead of by each of them: half of the time
-# of a test file. clang, whose builds are checked as well, and projects that embed this one compile
-# without, so that an include that was forgotten is found.
+# What nearly every file includes, parsed once instead of by each of them: half of the time of a test
+# file. Projects that embed this one, clang-tidy and the fuzzers' build compile without, so that an
+# include that was forgotten is found.
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  set(TURBOQUANT_PRECOMPILE_DEFAULT ${PROJECT_IS_TOP_LEVEL})
+else()
+  set(TURBOQUANT_PRECOMPILE_DEFAULT OFF)
+endif()
+option(TURBOQUANT_PRECOMPILE "Precompile the headers that nearly every file includes"
+       ${TURBOQUANT_PRECOMPILE_DEFAULT})
+
 # As target_precompile_headers.
 function(turboquant_precompile target)
-  if(NOT PROJECT_IS_TOP_LEVEL OR NOT CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  if(NOT TURBOQUANT_PRECOMPILE)
     return()
   endif()
   target_precompile_headers(${target} ${ARGN})
-  # With it, and CCACHE_SLOPPINESS as scripts/test sets it, ccache keeps what was compiled.
-  target_compile_options(${target} PRIVATE -fpch-preprocess)
+  # With them, and CCACHE_SLOPPINESS as scripts/test sets it, ccache keeps what was compiled.
+  target_compile_options(${target} PRIVATE
+    $<IF:$<CXX_COMPILER_ID:GNU>,-fpch-preprocess,SHELL:-Xclang -fno-pch-timestamp>)
 endfunction()
 
 # The same headers for all targets with one `kind` of options: precompiled by the first, used by
