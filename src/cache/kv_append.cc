@@ -170,6 +170,17 @@ Result<void> CheckTokens(const KvCache::State& state, const HeadsView& keys,
                       norms_squared + keys.heads * keys.tokens);
 }
 
+// For a side with outlier channels that are not chosen yet: by the tokens to be packed, if any.
+void ChooseMissingChannels(const PackFormat& format, const PendingTokens& pending,
+                           const PageSpan& span, std::vector<uint16_t> (&channels)[2]) {
+  for (const bool values : {false, true}) {
+    const KvSide& side = values ? format.parts->values : format.parts->keys;
+    const bool chosen = side.options.outlier_channels == 0 || !channels[values].empty();
+    if (chosen || span.pages.empty()) continue;
+    channels[values] = ChooseChannels(format, values, pending, span);
+  }
+}
+
 // All that may fail has been done: pages go to their places, exact tokens to theirs.
 void Commit(KvCache::State& state, const AppendPlan& plan, PageSpan span, const HeadsView& keys,
             const HeadsView& values) {
@@ -222,21 +233,15 @@ Result<void> KvCache::Append(const HeadsView& keys, const HeadsView& values,
   const bool map_missing = state.AwaitsMap() && estimated.map == nullptr;
   const AppendPlan plan = MakePlan(state, to_sinks, pending.count(), state.Packs() && !map_missing);
   PageSpan span = MakeSpan(state, plan);
-  const KvFormat::Parts& parts = state.parts();
   const KeyMap* map = estimated.map ? estimated.map.get() : state.key_map.get();
-  PackFormat pack = {&parts,
+  PackFormat pack = {&state.parts(),
                      state.UsesMap() ? map : nullptr,
                      *state.options.query_weighted_codes,
                      state.Frames(),
                      nullptr,
                      nullptr};
   std::vector<uint16_t> channels[2] = {state.key_channels, state.value_channels};
-  for (const bool of_values : {false, true}) {
-    const KvSide& side = of_values ? parts.values : parts.keys;
-    const bool chosen = side.options.outlier_channels == 0 || !channels[of_values].empty();
-    if (chosen || span.pages.empty()) continue;
-    channels[of_values] = ChooseChannels(pack, of_values, pending, span);
-  }
+  ChooseMissingChannels(pack, pending, span, channels);
   pack.key_channels = channels[0].empty() ? nullptr : channels[0].data();
   pack.value_channels = channels[1].empty() ? nullptr : channels[1].data();
   if (auto failure = PackTokens(pack, pending, span, parallel_for)) {
