@@ -4,7 +4,6 @@
 #include <cmath>
 #include <cstring>
 #include <iterator>
-#include <span>
 #include <string_view>
 
 #include "src/base/half.h"
